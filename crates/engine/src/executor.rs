@@ -1,0 +1,144 @@
+//! The executor boundary: what a backend must do, and all that the engine knows of it.
+//!
+//! A backend executes the whole model for a batch of rows, and owns the state of its slots. How it
+//! fuses, captures graphs or splits threads is its own affair. It sees no text, no JSON, no HTTP.
+
+use std::sync::Arc;
+
+use ds4_model::{Model, Rounding};
+
+use crate::{plan::StateCost, state::SlotState};
+
+/// A timeline inside an executor. Ids are not reused while a slot is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u64);
+
+/// Which rows of a feed give logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// None: only the state is wanted.
+    Nothing,
+    /// The last row.
+    Last,
+    /// Every row.
+    All,
+}
+
+impl Want {
+    /// How many rows of logits a feed of `tokens` tokens gives.
+    pub fn rows(self, tokens: usize) -> usize {
+        match self {
+            Want::Nothing => 0,
+            Want::Last => tokens.min(1),
+            Want::All => tokens,
+        }
+    }
+}
+
+/// Tokens that extend one slot: a chunk of a prompt, or the one token of a decode step.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed<'a> {
+    /// The slot. A batch names a slot at most once.
+    pub slot: SlotId,
+    /// The tokens, evaluated at the positions that follow the slot's length. Never empty.
+    pub tokens: &'a [u32],
+    /// Which of them give logits.
+    pub want: Want,
+}
+
+/// Rows of logits in the order of the feeds that asked for them.
+#[derive(Clone, Debug, Default)]
+pub struct Logits {
+    /// Width of a row.
+    pub vocab: usize,
+    /// All rows, one after another.
+    pub values: Vec<f32>,
+}
+
+impl Logits {
+    /// The rows.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.vocab.max(1))
+    }
+}
+
+/// Why an executor could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The slot was never opened, or is closed.
+    #[error("slot {} is not open", .0.0)]
+    NoSuchSlot(SlotId),
+    /// A feed that breaks the contract: no tokens, or a slot named twice.
+    #[error("invalid batch: {0}")]
+    InvalidBatch(&'static str),
+    /// A token id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Ids are below this.
+        vocab: usize,
+    },
+    /// The weights or the state led to a number that is not finite.
+    #[error("the forward pass gave a value that is not finite {place}; {cause}")]
+    NotFinite {
+        /// Where it was first seen.
+        place: String,
+        /// The tensor to blame, or what to do to find it.
+        cause: String,
+    },
+    /// A state that this executor cannot take.
+    #[error("the saved state does not fit this model: {0}")]
+    StateMismatch(String),
+    /// The machine refused: memory, a lost device, a bad driver.
+    #[error("{0}")]
+    Machine(String),
+}
+
+/// A backend: a whole-model executor with slots.
+///
+/// The state of a slot at length `n` is a function of its first `n` tokens, whatever the chunks,
+/// the company in the batch, rewinds or restores that led there (invariant 5).
+pub trait Executor: Send {
+    /// A short name for people: `cpu`, `cuda`.
+    fn name(&self) -> &'static str;
+
+    /// The model it executes.
+    fn model(&self) -> &Arc<Model>;
+
+    /// Which of the model's own roundings are applied.
+    fn rounding(&self) -> Rounding;
+
+    /// Opens an empty slot.
+    fn open(&mut self) -> Result<SlotId, ExecError>;
+
+    /// Closes a slot and frees its state. Closing one that is not open does nothing.
+    fn close(&mut self, slot: SlotId);
+
+    /// How many tokens the slot has evaluated.
+    fn len(&self, slot: SlotId) -> Result<usize, ExecError>;
+
+    /// Evaluates a batch and leaves the wanted logits in `logits`, replacing what was there.
+    /// When it fails, every slot of the batch has the length it had before.
+    fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError>;
+
+    /// Shortens a slot to `len` tokens or, where the state for that length is gone, to the longest
+    /// shorter length that is still there. Returns the length it has now.
+    fn truncate(&mut self, slot: SlotId, len: usize) -> Result<usize, ExecError>;
+
+    /// Opens a slot that starts as a copy of another. Full rows are shared, not copied.
+    fn fork(&mut self, slot: SlotId) -> Result<SlotId, ExecError>;
+
+    /// The state of a slot in the form that every backend shares. `rewind` is how many of the last
+    /// positions the copy should still be able to truncate to.
+    fn export(&self, slot: SlotId, rewind: usize) -> Result<SlotState, ExecError>;
+
+    /// Opens a slot with an exported state.
+    fn import(&mut self, state: &SlotState) -> Result<SlotId, ExecError>;
+
+    /// What the state of a slot costs, for plans.
+    fn state_cost(&self) -> StateCost;
+
+    /// Bytes that the state of all open slots takes now.
+    fn state_bytes(&self) -> usize;
+}

@@ -1,0 +1,12 @@
+//! The operating system, behind safe types: file mappings, memory facts, cores.
+//!
+//! Only this crate and the executors may hold `unsafe`; everything above sees a [`Region`], which is
+//! a cheap, clonable view of bytes that stay where they lie.
+
+mod cores;
+mod memory;
+mod region;
+
+pub use cores::physical_cores;
+pub use memory::{Memory, peak_resident_bytes};
+pub use region::{HostError, Region};
