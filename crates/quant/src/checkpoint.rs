@@ -2,43 +2,92 @@
 //!
 //! FP8: one E4M3 byte per value; a tile of 128 rows and 128 columns shares an E8M0 scale. FP4: byte `j` of a row
 //! holds columns `2j` (low nibble) and `2j + 1` (high nibble); 32 columns of one row share an E8M0 scale. The
-//! last tile of a row may be narrower. The product of code and scale is exact, so both decodes are.
+//! last tile of a row, and of a matrix, may be smaller.
 
-use crate::QuantError;
-use crate::minifloat::{e2m1_decode, e4m3_decode, e8m0_decode};
+use crate::scaled::{self, FP4, FP4_GROUP, WEIGHT_FP8, largest_magnitude};
+use crate::{Format, QuantError};
 
-/// Columns that share a scale in an FP8 row.
-const FP8_COLS: usize = 128;
-/// Columns that share a scale in an FP4 row.
-const FP4_COLS: usize = 32;
+/// Rows, and columns, that share a scale of an FP8 matrix.
+const FP8_TILE: usize = 128;
 
 /// Decodes one FP8 row; `scales` is the scale row of the row's tile, one byte per 128 columns.
 pub fn decode_fp8_row(bytes: &[u8], scales: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
-    check("the FP8 row", out.len(), bytes.len())?;
-    check("the FP8 row's scales", out.len().div_ceil(FP8_COLS), scales.len())?;
-    for ((codes, out), &scale) in bytes.chunks(FP8_COLS).zip(out.chunks_mut(FP8_COLS)).zip(scales) {
-        let scale = e8m0_decode(scale);
-        for (x, &code) in out.iter_mut().zip(codes) {
-            *x = e4m3_decode(code) * scale;
-        }
+    check_codes(Format::Fp8Block, out.len(), bytes.len())?;
+    check("the scales of an FP8 row", out.len().div_ceil(FP8_TILE), scales.len())?;
+    for ((codes, out), &scale) in bytes.chunks(FP8_TILE).zip(out.chunks_mut(FP8_TILE)).zip(scales) {
+        scaled::decode_fp8(codes, scale, out);
     }
     Ok(())
 }
 
 /// Decodes one FP4 row; `scales` has one byte per 32 columns.
 pub fn decode_fp4_row(bytes: &[u8], scales: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
-    check("the FP4 row", out.len().div_ceil(2), bytes.len())?;
-    check("the FP4 row's scales", out.len().div_ceil(FP4_COLS), scales.len())?;
-    let groups = bytes.chunks(FP4_COLS / 2).zip(out.chunks_mut(FP4_COLS)).zip(scales);
-    for ((codes, out), &scale) in groups {
-        let scale = e8m0_decode(scale);
-        for (pair, &code) in out.chunks_mut(2).zip(codes) {
-            for (x, code) in pair.iter_mut().zip([code, code >> 4]) {
-                *x = e2m1_decode(code) * scale;
+    check_fp4(out.len(), bytes.len(), scales.len())?;
+    let groups = bytes.chunks(FP4_GROUP / 2).zip(out.chunks_mut(FP4_GROUP));
+    for ((codes, out), &scale) in groups.zip(scales) {
+        scaled::decode_fp4(codes, scale, out);
+    }
+    Ok(())
+}
+
+/// Encodes a matrix of `cols` columns as FP8, with one scale per tile in `scales`, row by row of tiles. Each scale
+/// is the smallest power of two that leaves nothing of its tile beyond 448.
+pub fn encode_fp8(
+    values: &[f32],
+    cols: usize,
+    codes: &mut [u8],
+    scales: &mut [u8],
+) -> Result<(), QuantError> {
+    check_codes(Format::Fp8Block, values.len(), codes.len())?;
+    if values.is_empty() {
+        return check("the scales of an FP8 matrix", 0, scales.len());
+    }
+    if cols == 0 || !values.len().is_multiple_of(cols) {
+        let expected = values.len().div_ceil(cols.max(1)).saturating_mul(cols);
+        return Err(QuantError::Values { what: "an FP8 matrix", expected, found: values.len() });
+    }
+    let tiles_across = cols.div_ceil(FP8_TILE);
+    let tiles_down = (values.len() / cols).div_ceil(FP8_TILE);
+    check("the scales of an FP8 matrix", tiles_across * tiles_down, scales.len())?;
+
+    let bands = values.chunks(FP8_TILE * cols).zip(codes.chunks_mut(FP8_TILE * cols));
+    for ((values, codes), scales) in bands.zip(scales.chunks_mut(tiles_across)) {
+        for (tile, scale) in scales.iter_mut().enumerate() {
+            let columns = tile * FP8_TILE..cols.min((tile + 1) * FP8_TILE);
+            let magnitudes =
+                values.chunks(cols).map(|row| largest_magnitude(&row[columns.clone()]));
+            *scale = WEIGHT_FP8.scale(magnitudes.fold(0.0, f64::max));
+            for (row, codes) in values.chunks(cols).zip(codes.chunks_mut(cols)) {
+                scaled::encode_fp8(&row[columns.clone()], *scale, &mut codes[columns.clone()]);
             }
         }
     }
     Ok(())
+}
+
+/// Encodes one row as FP4. Each scale is the smallest power of two that leaves nothing of its group beyond 6.
+pub fn encode_fp4_row(
+    values: &[f32],
+    codes: &mut [u8],
+    scales: &mut [u8],
+) -> Result<(), QuantError> {
+    check_fp4(values.len(), codes.len(), scales.len())?;
+    let groups = values.chunks(FP4_GROUP).zip(codes.chunks_mut(FP4_GROUP / 2));
+    for ((values, codes), scale) in groups.zip(scales) {
+        *scale = FP4.scale(largest_magnitude(values));
+        scaled::encode_fp4(values, *scale, codes);
+    }
+    Ok(())
+}
+
+fn check_fp4(values: usize, bytes: usize, scales: usize) -> Result<(), QuantError> {
+    check_codes(Format::Fp4Block, values, bytes)?;
+    check("the scales of an FP4 row", values.div_ceil(FP4_GROUP), scales)
+}
+
+fn check_codes(format: Format, values: usize, bytes: usize) -> Result<(), QuantError> {
+    let expected = format.row_bytes(values).ok_or(QuantError::PartialBlock { format, values })?;
+    check(format.name(), expected, bytes)
 }
 
 fn check(what: &'static str, expected: usize, found: usize) -> Result<(), QuantError> {

@@ -23,14 +23,30 @@
 
 mod checkpoint;
 mod decode;
+mod encode;
 mod error;
+mod finite;
 mod format;
+mod iq2xxs;
+mod iq2xxs_grid;
 mod layout;
 mod minifloat;
+mod round;
+mod rows;
+mod scaled;
+mod superblock;
 
-pub use checkpoint::{decode_fp4_row, decode_fp8_row};
+pub use checkpoint::{decode_fp4_row, decode_fp8_row, encode_fp4_row, encode_fp8};
 pub use decode::decode_row;
+pub use encode::encode_row;
 pub use error::QuantError;
+pub use finite::{first_non_finite, first_non_finite_scale};
 pub use format::Format;
 pub use layout::Layout;
-pub use minifloat::{bf16_decode, e2m1_decode, e4m3_decode, e8m0_decode, f16_decode};
+pub use minifloat::{
+    bf16_decode, bf16_encode, e2m1_decode, e2m1_encode, e4m3_decode, e4m3_encode, e8m0_decode,
+    f16_decode, f16_encode,
+};
+pub use round::{Real, fp4_round_trip, fp8_round_trip, hadamard};
+pub use rows::{IndexRow, KvRow};
+pub use scaled::{FP4_GROUP, FP8_GROUP};

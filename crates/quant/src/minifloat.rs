@@ -7,8 +7,13 @@
 //! | e4m3 | 1, 4, 3 | 7 | 448 | 0x7f and 0xff are NaN, no infinities |
 //! | e2m1 | 1, 2, 1 | 1 | 6 | none |
 //! | e8m0 | 0, 8, 0 | 127 | 2^127 | 255 is NaN, no zero |
+//!
+//! Encoding rounds to the nearest code and ties to the even one, straight from the `f64` (an `f32` widens without
+//! loss), so no value is ever rounded twice. Beyond the largest value, f16 and bf16 become infinite as IEEE says,
+//! e4m3 and e2m1 stay at their largest. The sign of zero is kept.
 
-/// The value of an IEEE half. Written out, and without branches once compiled, so that a loop over it vectorises.
+/// The value of an IEEE half. A loop over it vectorises, as one over a hardware conversion behind a run-time
+/// check would not.
 #[inline]
 pub fn f16_decode(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
@@ -52,10 +57,58 @@ pub fn e2m1_decode(code: u8) -> f32 {
     E2M1[usize::from(code & 15)]
 }
 
-static E4M3: [f32; 256] = e4m3_values();
+/// The nearest IEEE half. NaN stays NaN.
+pub fn f16_encode(x: impl Into<f64>) -> u16 {
+    let x = x.into();
+    let magnitude = if x.is_nan() { 0x7e00 } else { nearest(x, 10, 15).min(0x7c00) };
+    (u16::from(x.is_sign_negative()) << 15) | magnitude as u16
+}
+
+/// The nearest bfloat16. NaN stays NaN.
+pub fn bf16_encode(x: impl Into<f64>) -> u16 {
+    let x = x.into();
+    let magnitude = if x.is_nan() { 0x7fc0 } else { nearest(x, 7, 127).min(0x7f80) };
+    (u16::from(x.is_sign_negative()) << 15) | magnitude as u16
+}
+
+/// The nearest E4M3 code; beyond 448, infinities included, the code of 448. NaN stays NaN.
+#[inline]
+pub fn e4m3_encode(x: impl Into<f64>) -> u8 {
+    let x = x.into();
+    let magnitude = if x.is_nan() { 0x7f } else { nearest(x, 3, 7).min(0x7e) };
+    (u8::from(x.is_sign_negative()) << 7) | magnitude as u8
+}
+
+/// The nearest E2M1 code; beyond 6, infinities included, the code of 6. There is no NaN code: NaN becomes zero,
+/// and it is the scale of its group that carries the NaN.
+#[inline]
+pub fn e2m1_encode(x: impl Into<f64>) -> u8 {
+    let x = x.into();
+    let magnitude = if x.is_nan() { 0 } else { nearest(x, 1, 1).min(7) };
+    (u8::from(x.is_sign_negative()) << 3) | magnitude as u8
+}
+
+/// The nearest magnitude code of a format with so many mantissa bits and such a bias, as if its exponents went on
+/// for ever. Codes are ordered as their values are, so rounding the bits of the `f64` as one integer is rounding
+/// the number, and a carry out of the mantissa is the step to the next exponent.
+#[inline]
+fn nearest(x: f64, mantissa_bits: u32, bias: u64) -> u64 {
+    let bits = x.abs().to_bits();
+    let dropped = 52 - mantissa_bits;
+    let smallest_normal = (1023 + 1 - bias) << 52;
+    if bits < smallest_normal {
+        let steps_to_one = f64::from_bits((1023 + bias - 1 + u64::from(mantissa_bits)) << 52);
+        return (x.abs() * steps_to_one).round_ties_even() as u64;
+    }
+    let odd = bits >> dropped & 1;
+    let below_half = (1 << (dropped - 1)) - 1;
+    ((bits + below_half + odd) >> dropped) - ((1023 - bias) << mantissa_bits)
+}
 
 const E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+static E4M3: [f32; 256] = e4m3_values();
 
 const fn e4m3_values() -> [f32; 256] {
     let mut values = [f32::NAN; 256];
