@@ -6,10 +6,22 @@
 //! - [`reference`]: the forward pass in the order of the paper, slow and plain: the specification that
 //!   every executor is held to.
 
+mod algebra;
+pub mod catalogue;
 mod config;
+mod config_read;
+mod error;
+mod facts;
+mod model;
+pub mod reference;
+mod source;
 mod weights;
 
+pub use algebra::Real;
 pub use config::{Compression, Config, Indexer, Rope};
+pub use error::ModelError;
+pub use model::{Fingerprint, Model};
+pub use source::{ARCHITECTURE, Audit, Source, Stored};
 pub use weights::{
     AttentionWeights, CompressorWeights, ExpertWeights, FP4_GROUP, FP8_TILE, HyperWeights,
     IndexerWeights, LayerWeights, Matrix, MoeWeights, Routing, Weights,
