@@ -1,9 +1,10 @@
 //! The original checkpoint's two formats: codes in one tensor, power-of-two scales in another.
 //!
-//! FP8: one E4M3 byte per value; a tile of 128 rows and 128 columns shares an E8M0 scale. FP4: byte `j` of a row
-//! holds columns `2j` (low nibble) and `2j + 1` (high nibble); 32 columns of one row share an E8M0 scale. The
-//! last tile of a row, and of a matrix, may be smaller.
+//! FP8: one E4M3 byte per value; a tile of 128 rows and 128 columns shares an E8M0 scale. FP4: byte
+//! `j` of a row holds columns `2j` (low nibble) and `2j + 1` (high nibble); 32 columns of one row
+//! share an E8M0 scale. The last tile of a row, and of a matrix, may be smaller.
 
+use crate::decode::check_bytes;
 use crate::scaled::{self, FP4, FP4_GROUP, WEIGHT_FP8, largest_magnitude};
 use crate::{Format, QuantError};
 
@@ -12,7 +13,7 @@ const FP8_TILE: usize = 128;
 
 /// Decodes one FP8 row; `scales` is the scale row of the row's tile, one byte per 128 columns.
 pub fn decode_fp8_row(bytes: &[u8], scales: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
-    check_codes(Format::Fp8Block, out.len(), bytes.len())?;
+    check_bytes(Format::Fp8Block, bytes.len(), out.len())?;
     check("the scales of an FP8 row", out.len().div_ceil(FP8_TILE), scales.len())?;
     for ((codes, out), &scale) in bytes.chunks(FP8_TILE).zip(out.chunks_mut(FP8_TILE)).zip(scales) {
         scaled::decode_fp8(codes, scale, out);
@@ -30,15 +31,15 @@ pub fn decode_fp4_row(bytes: &[u8], scales: &[u8], out: &mut [f32]) -> Result<()
     Ok(())
 }
 
-/// Encodes a matrix of `cols` columns as FP8, with one scale per tile in `scales`, row by row of tiles. Each scale
-/// is the smallest power of two that leaves nothing of its tile beyond 448.
+/// Encodes a matrix of `cols` columns as FP8, with one scale per tile in `scales`, row by row of
+/// tiles. Each scale is the smallest power of two that leaves nothing of its tile beyond 448.
 pub fn encode_fp8(
     values: &[f32],
     cols: usize,
     codes: &mut [u8],
     scales: &mut [u8],
 ) -> Result<(), QuantError> {
-    check_codes(Format::Fp8Block, values.len(), codes.len())?;
+    check_bytes(Format::Fp8Block, codes.len(), values.len())?;
     if values.is_empty() {
         return check("the scales of an FP8 matrix", 0, scales.len());
     }
@@ -65,7 +66,8 @@ pub fn encode_fp8(
     Ok(())
 }
 
-/// Encodes one row as FP4. Each scale is the smallest power of two that leaves nothing of its group beyond 6.
+/// Encodes one row as FP4. Each scale is the smallest power of two that leaves nothing of its group
+/// beyond 6.
 pub fn encode_fp4_row(
     values: &[f32],
     codes: &mut [u8],
@@ -81,13 +83,8 @@ pub fn encode_fp4_row(
 }
 
 fn check_fp4(values: usize, bytes: usize, scales: usize) -> Result<(), QuantError> {
-    check_codes(Format::Fp4Block, values, bytes)?;
+    check_bytes(Format::Fp4Block, bytes, values)?;
     check("the scales of an FP4 row", values.div_ceil(FP4_GROUP), scales)
-}
-
-fn check_codes(format: Format, values: usize, bytes: usize) -> Result<(), QuantError> {
-    let expected = format.row_bytes(values).ok_or(QuantError::PartialBlock { format, values })?;
-    check(format.name(), expected, bytes)
 }
 
 fn check(what: &'static str, expected: usize, found: usize) -> Result<(), QuantError> {

@@ -1,15 +1,15 @@
 //! Rows of self-contained blocks to `f32`.
 //!
-//! A block's arithmetic is written over arrays of fixed size: the compiler then drops every bounds check and
-//! vectorises most of the loops by itself. All products are exact in `f32` but those of Q6_K, which round once, as
-//! the differences of the formats with minima do.
+//! A block's arithmetic is written over arrays of fixed size: the compiler then drops every bounds
+//! check and vectorises most of the loops by itself. All products are exact in `f32` but those of
+//! Q6_K, which round once, as the differences of the formats with minima do.
 
 use crate::minifloat::{bf16_decode, e2m1_decode, e8m0_decode, f16_decode};
 use crate::{Format, QuantError, iq2xxs, superblock};
 
 /// Decodes a whole row. `bytes` must be exactly the row, and `out` a whole number of blocks.
 pub fn decode_row(format: Format, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
-    check_row(format, bytes.len(), out.len())?;
+    check_bytes(format, bytes.len(), out.len())?;
     match format {
         Format::F32 => each_block(bytes, out, |block, [x]| *x = f32::from_le_bytes(*block)),
         Format::F16 => {
@@ -32,10 +32,10 @@ pub fn decode_row(format: Format, bytes: &[u8], out: &mut [f32]) -> Result<(), Q
 }
 
 /// Checks that `values` is a whole number of blocks and that `bytes` holds exactly them.
-pub(crate) fn check_row(format: Format, bytes: usize, values: usize) -> Result<(), QuantError> {
+pub(crate) fn check_bytes(format: Format, bytes: usize, values: usize) -> Result<(), QuantError> {
     let expected = format.row_bytes(values).ok_or(QuantError::PartialBlock { format, values })?;
     if bytes != expected {
-        return Err(QuantError::Length { what: format.name(), expected, found: bytes });
+        return Err(QuantError::Bytes { format, values, expected, found: bytes });
     }
     Ok(())
 }
@@ -72,7 +72,8 @@ fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     }
 }
 
-/// `[scale: e8m0][q: 16 bytes]`, `x = scale e2m1(q)`; byte `j` holds values `j` (low nibble) and `j + 16`.
+/// `[scale: e8m0][q: 16 bytes]`, `x = scale e2m1(q)`; byte `j` holds values `j` (low nibble) and
+/// `j + 16`.
 fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
     let [scale, codes @ ..] = block;
     let scale = e8m0_decode(*scale);

@@ -1,15 +1,16 @@
 //! Rows of `f32` to blocks, by the simple rule of each format: no search, no importance weights.
 //!
-//! A value that is not finite makes the block's scale non-finite, so that `first_non_finite` finds the block.
+//! A value that is not finite makes the block's scale non-finite, so that `first_non_finite` finds
+//! the block.
 
-use crate::decode::check_row;
+use crate::decode::check_bytes;
 use crate::minifloat::{bf16_encode, e2m1_encode, e8m0_decode, f16_encode};
 use crate::scaled::{FP4, largest_magnitude};
 use crate::{Format, QuantError};
 
 /// Encodes a whole row: F32, F16, BF16, Q8_0, Q4_0 or MXFP4. `bytes` must be exactly the row.
 pub fn encode_row(format: Format, values: &[f32], bytes: &mut [u8]) -> Result<(), QuantError> {
-    check_row(format, bytes.len(), values.len())?;
+    check_bytes(format, bytes.len(), values.len())?;
     match format {
         Format::F32 => each_block(values, bytes, |[x], block| *block = x.to_le_bytes()),
         Format::F16 => {
@@ -41,8 +42,8 @@ fn each_block<const ELEMS: usize, const BYTES: usize>(
     }
 }
 
-/// The largest magnitude becomes 127. Values are divided by the scale before it is rounded to f16, halves away
-/// from zero.
+/// The largest magnitude becomes 127. Values are divided by the scale before it is rounded to f16,
+/// halves away from zero.
 fn q8_0(values: &[f32; 32], block: &mut [u8; 34]) {
     let [d0, d1, codes @ ..] = block;
     let d = largest_magnitude(values) as f32 / 127.0;
@@ -53,8 +54,8 @@ fn q8_0(values: &[f32; 32], block: &mut [u8; 34]) {
     }
 }
 
-/// The value of largest magnitude, the first of equals, becomes -8, so that all sixteen steps are in use; the scale
-/// has its sign, negated. Halves round up, and what would be step 16 is step 15.
+/// The value of largest magnitude, the first of equals, becomes -8, so that all sixteen steps are
+/// in use; the scale has its sign, negated. Halves round up, and what would be step 16 is step 15.
 fn q4_0(values: &[f32; 32], block: &mut [u8; 18]) {
     let [d0, d1, codes @ ..] = block;
     let magnitude = largest_magnitude(values) as f32;
@@ -70,12 +71,13 @@ fn q4_0(values: &[f32; 32], block: &mut [u8; 18]) {
     }
 }
 
-/// The scale is the smallest power of two that leaves nothing beyond 6; values round to nearest, ties to even.
+/// The scale is the smallest power of two that leaves nothing beyond 6; values round to nearest,
+/// ties to even.
 fn mxfp4(values: &[f32; 32], block: &mut [u8; 17]) {
     let [scale, codes @ ..] = block;
     *scale = FP4.scale(largest_magnitude(values));
-    let step = f64::from(e8m0_decode(*scale));
-    let code = |x: f32| e2m1_encode(f64::from(x) / step);
+    let inverse = 1.0 / f64::from(e8m0_decode(*scale));
+    let code = |x: f32| e2m1_encode(f64::from(x) * inverse);
     let (low, high) = values.split_at(16);
     for (q, (&low, &high)) in codes.iter_mut().zip(low.iter().zip(high)) {
         *q = code(low) | code(high) << 4;

@@ -13,6 +13,18 @@ pub enum QuantError {
         /// How many values the row was to have.
         values: usize,
     },
+    /// The bytes are not those of so many values.
+    #[error("{values} values of {format} are {expected} bytes, but there are {found}")]
+    Bytes {
+        /// The format of the bytes.
+        format: Format,
+        /// How many values there were to be.
+        values: usize,
+        /// The bytes that those take.
+        expected: usize,
+        /// The bytes that were given.
+        found: usize,
+    },
     /// A buffer does not have the length that the row needs.
     #[error("{what} must be {expected} bytes long, but it is {found}")]
     Length {

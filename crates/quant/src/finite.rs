@@ -1,14 +1,15 @@
-//! Finding the blocks of a damaged file that would decode to NaN or infinity, by looking at as little of each block
-//! as tells.
+//! Finding the blocks of a damaged file that would decode to NaN or infinity, by looking at as
+//! little of each block as tells.
 
 use crate::Format;
 use crate::minifloat::e8m0_decode;
 
-/// The offset in `bytes` of the first block that holds a NaN or an infinity: in its f16 scales where it has some,
-/// in the number itself otherwise. `None` means that every whole block decodes to finite values; of FP8 and FP4,
-/// whose scales lie elsewhere, it speaks of the codes alone.
+/// The offset in `bytes` of the first block that holds a NaN or an infinity: in its f16 scales
+/// where it has some, in the number itself otherwise. `None` means that every whole block decodes
+/// to finite values; of FP8 and FP4, whose scales lie elsewhere, it speaks of the codes alone.
 ///
-/// An MXFP4 block whose scale is so large that its largest code would overflow counts as not finite.
+/// An MXFP4 block whose scale is so large that its largest code would overflow counts as not
+/// finite.
 pub fn first_non_finite(format: Format, bytes: &[u8]) -> Option<usize> {
     match format {
         Format::F32 => find(bytes, |&block: &[u8; 4]| !f32::from_le_bytes(block).is_finite()),
@@ -35,8 +36,8 @@ pub fn first_non_finite(format: Format, bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The offset of the first scale of an FP8 or FP4 tensor that is NaN, or so large that the largest code under it
-/// would overflow. Formats that hold their own scales have none.
+/// The offset of the first scale of an FP8 or FP4 tensor that is NaN, or so large that the largest
+/// code under it would overflow. Formats that hold their own scales have none.
 pub fn first_non_finite_scale(format: Format, scales: &[u8]) -> Option<usize> {
     let largest = match format {
         Format::Fp8Block => LARGEST_FP8,

@@ -27,9 +27,11 @@ pub enum Format {
     Iq2Xxs,
     /// E2M1 codes with one power-of-two scale per 32.
     Mxfp4,
-    /// The original checkpoint's E4M3 codes; one power-of-two scale per 128 x 128 tile, in a second tensor.
+    /// The original checkpoint's E4M3 codes; one power-of-two scale per 128 x 128 tile, in a second
+    /// tensor.
     Fp8Block,
-    /// The original checkpoint's E2M1 codes; one power-of-two scale per 32 columns, in a second tensor.
+    /// The original checkpoint's E2M1 codes; one power-of-two scale per 32 columns, in a second
+    /// tensor.
     Fp4Block,
 }
 
@@ -120,7 +122,8 @@ impl Format {
         }
     }
 
-    /// Bytes of a row of `cols` values: `None` if that is no whole number of blocks or does not fit.
+    /// Bytes of a row of `cols` values: `None` if that is no whole number of blocks or does not
+    /// fit.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block_elems()) {
             return None;
@@ -128,7 +131,8 @@ impl Format {
         (cols / self.block_elems()).checked_mul(self.block_bytes())
     }
 
-    /// Rows and columns that share one scale of the second tensor; `None` where the blocks hold their own.
+    /// Rows and columns that share one scale of the second tensor; `None` where the blocks hold
+    /// their own.
     pub fn scale_tile(self) -> Option<(usize, usize)> {
         match self {
             Format::Fp8Block => Some((128, 128)),

@@ -1,7 +1,7 @@
 //! IQ2_XXS: `[d: f16][8 groups of 8 bytes]`, 32 values per group.
 //!
-//! A group is four grid indices and a little-endian word: seven bits of signs for each index, lowest first, and
-//! on top a four-bit scale. `x = d (scale + 1/2) / 4 magnitude sign`.
+//! A group is four grid indices and a little-endian word: seven bits of signs for each index,
+//! lowest first, and on top a four-bit scale. `x = d (scale + 1/2) / 4 magnitude sign`.
 
 use crate::iq2xxs_grid::GRID;
 use crate::minifloat::f16_decode;
@@ -25,7 +25,8 @@ pub(crate) fn decode(block: &[u8; 66], out: &mut [f32; 256]) {
     }
 }
 
-/// The eight signs, bit set for minus, of which seven are stored: their number is even, and that gives the last.
+/// The eight signs, bit set for minus, of which seven are stored: their number is even, and that
+/// gives the last.
 fn signs(seven: u32) -> u32 {
     seven | (seven.count_ones() & 1) << 7
 }

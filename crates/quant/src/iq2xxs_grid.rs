@@ -1,8 +1,8 @@
 //! The grid of IQ2_XXS: which magnitudes each of its 256 indices stands for.
 //!
-//! A row is eight magnitudes out of {8, 25, 43}. They are points of a lattice (the 25s come in even numbers),
-//! chosen once by the format's author; no rule gives them, so they are written down. Entry `j` of a row is the
-//! base-4 digit `j` of its number, lowest first: 0 is 8, 1 is 25, 2 is 43.
+//! A row is eight magnitudes out of {8, 25, 43}. They are points of a lattice (the 25s come in even
+//! numbers), chosen once by the format's author; no rule gives them, so they are written down.
+//! Entry `j` of a row is digit `j` of its number in base 4, lowest first: 0 is 8, 1 is 25, 2 is 43.
 
 const LEVELS: [u8; 3] = [8, 25, 43];
 

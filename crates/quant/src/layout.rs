@@ -1,5 +1,5 @@
-//! The sizes of every tensor type that a GGUF file can name, also of those that nothing here computes with:
-//! a reader has to know how long a tensor is before it can decide to ignore it.
+//! The sizes of every tensor type that a GGUF file can name, also of those that nothing here
+//! computes with: a reader has to know how long a tensor is before it can decide to ignore it.
 
 /// The block size of one ggml tensor type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,14 +13,16 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a ggml type id, or `None` for an id that was never given out or has been withdrawn.
+    /// The layout of a ggml type id, or `None` for an id that was never given out or has been
+    /// withdrawn.
     pub fn of_ggml(id: u32) -> Option<Layout> {
         let found = GGML_TYPES.iter().find(|known| known.0 == id)?;
         let &(_, name, block_elems, block_bytes) = found;
         Some(Layout { name, block_elems, block_bytes })
     }
 
-    /// Bytes of a row of `cols` values: `None` if that is no whole number of blocks or does not fit.
+    /// Bytes of a row of `cols` values: `None` if that is no whole number of blocks or does not
+    /// fit.
     pub fn row_bytes(&self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block_elems) {
             return None;
@@ -29,7 +31,8 @@ impl Layout {
     }
 }
 
-/// Id, name, values and bytes of a block. The gaps are types that ggml withdrew; no current file has them.
+/// Id, name, values and bytes of a block. The gaps are types that ggml withdrew; no current file
+/// has them.
 const GGML_TYPES: [(u32, &str, usize, usize); 34] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),

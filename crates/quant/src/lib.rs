@@ -1,8 +1,8 @@
 //! Block formats of weights and of cached rows: sizes, decode, encode; scalar and readable.
 //!
-//! These functions define what each byte means. The executors have faster twins of some of them, and every twin
-//! is checked against the one here. The crate knows nothing of files, tensors or models: it is given the bytes
-//! of a row and a place for its values.
+//! These functions define what each byte means. The executors have faster twins of some of them,
+//! and every twin is checked against the one here. The crate knows nothing of files, tensors or
+//! models: it is given the bytes of a row and a place for its values.
 //!
 //! | format | values | bytes | one block is |
 //! |---|---|---|---|
@@ -18,8 +18,8 @@
 //! | FP8 | 1 | 1 | an e4m3 code; one e8m0 scale per 128 x 128 tile in a second tensor |
 //! | FP4 | 2 | 1 | two e2m1 codes; one e8m0 scale per 32 columns in a second tensor |
 //!
-//! Cached rows: a key/value row of 512 values with 64 rotary ones is 584 bytes ([`KvRow`]), an index row of 128
-//! values 68 bytes ([`IndexRow`]).
+//! Cached rows: a key/value row of 512 values with 64 rotary ones is 584 bytes ([`KvRow`]), an
+//! index row of 128 values 68 bytes ([`IndexRow`]).
 
 mod checkpoint;
 mod decode;

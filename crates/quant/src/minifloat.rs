@@ -8,12 +8,12 @@
 //! | e2m1 | 1, 2, 1 | 1 | 6 | none |
 //! | e8m0 | 0, 8, 0 | 127 | 2^127 | 255 is NaN, no zero |
 //!
-//! Encoding rounds to the nearest code and ties to the even one, straight from the `f64` (an `f32` widens without
-//! loss), so no value is ever rounded twice. Beyond the largest value, f16 and bf16 become infinite as IEEE says,
-//! e4m3 and e2m1 stay at their largest. The sign of zero is kept.
+//! Encoding rounds to the nearest code and ties to the even one, straight from the `f64` (an `f32`
+//! widens without loss), so no value is ever rounded twice. Beyond the largest value, f16 and bf16
+//! become infinite as IEEE says, e4m3 and e2m1 stay at their largest. The sign of zero is kept.
 
-/// The value of an IEEE half. A loop over it vectorises, as one over a hardware conversion behind a run-time
-/// check would not.
+/// The value of an IEEE half. A loop over it vectorises, as one over a hardware conversion behind a
+/// run-time check would not.
 #[inline]
 pub fn f16_decode(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
@@ -79,8 +79,8 @@ pub fn e4m3_encode(x: impl Into<f64>) -> u8 {
     (u8::from(x.is_sign_negative()) << 7) | magnitude as u8
 }
 
-/// The nearest E2M1 code; beyond 6, infinities included, the code of 6. There is no NaN code: NaN becomes zero,
-/// and it is the scale of its group that carries the NaN.
+/// The nearest E2M1 code; beyond 6, infinities included, the code of 6. There is no NaN code: NaN
+/// becomes zero, and it is the scale of its group that carries the NaN.
 #[inline]
 pub fn e2m1_encode(x: impl Into<f64>) -> u8 {
     let x = x.into();
@@ -88,21 +88,24 @@ pub fn e2m1_encode(x: impl Into<f64>) -> u8 {
     (u8::from(x.is_sign_negative()) << 3) | magnitude as u8
 }
 
-/// The nearest magnitude code of a format with so many mantissa bits and such a bias, as if its exponents went on
-/// for ever. Codes are ordered as their values are, so rounding the bits of the `f64` as one integer is rounding
-/// the number, and a carry out of the mantissa is the step to the next exponent.
+/// The code of the nearest magnitude in a format with so many mantissa bits and such a bias, as if
+/// its exponents went on for ever.
+///
+/// A format's numbers from 2^e to 2^(e+1) are `2^mantissa_bits` to twice that many steps of `2^(e -
+/// mantissa_bits)`, and below its smallest normal number the step stays what it is there. So the
+/// nearest count of steps is the code within the exponent, and one that reaches the next exponent
+/// is the right code there.
 #[inline]
-fn nearest(x: f64, mantissa_bits: u32, bias: u64) -> u64 {
-    let bits = x.abs().to_bits();
-    let dropped = 52 - mantissa_bits;
-    let smallest_normal = (1023 + 1 - bias) << 52;
-    if bits < smallest_normal {
-        let steps_to_one = f64::from_bits((1023 + bias - 1 + u64::from(mantissa_bits)) << 52);
-        return (x.abs() * steps_to_one).round_ties_even() as u64;
-    }
-    let odd = bits >> dropped & 1;
-    let below_half = (1 << (dropped - 1)) - 1;
-    ((bits + below_half + odd) >> dropped) - ((1023 - bias) << mantissa_bits)
+fn nearest(x: f64, mantissa_bits: u64, bias: u64) -> u64 {
+    // Adding 2^52 leaves no bits for a fraction: the sum is rounded to an integer, ties to even,
+    // and its low bits are that integer.
+    const INTEGERS: f64 = (1u64 << 52) as f64;
+    let x = x.abs();
+    let smallest_normal = 1023 + 1 - bias;
+    let exponent = (x.to_bits() >> 52).clamp(smallest_normal, 2046);
+    let steps_to_one = f64::from_bits((2 * 1023 + mantissa_bits - exponent) << 52);
+    let steps = (x * steps_to_one + INTEGERS).to_bits() - INTEGERS.to_bits();
+    steps + ((exponent - smallest_normal) << mantissa_bits)
 }
 
 const E2M1: [f32; 16] =

@@ -1,17 +1,19 @@
 //! Rows of the key/value cache as they lie in memory.
 //!
-//! The model rounds these rows anyway (`round`), so packing the codes loses nothing: unpacking gives what the round
-//! trip gives, bit for bit. Only the rotary values, which the model leaves alone, are rounded here, to f16.
+//! The model rounds these rows anyway (`round`), so packing the codes loses nothing: unpacking
+//! gives what the round trip gives, bit for bit, NaN included. Only the rotary values, which the
+//! model leaves alone, are rounded here, to f16.
 
 use crate::QuantError;
 use crate::checkpoint::{decode_fp4_row, encode_fp4_row};
 use crate::minifloat::{f16_decode, f16_encode};
 use crate::scaled::{FP4_GROUP, FP8_GROUP, KV_FP8, decode_fp8, encode_fp8, largest_magnitude};
 
-/// A key/value row: `[e4m3 codes][e8m0 scales, one per 64][zeros up to a multiple of 8][rotary values as f16]`.
+/// A key/value row:
+/// `[e4m3 codes][e8m0 scales, one per 64][zeros up to a multiple of 8][rotary values as f16]`.
 ///
-/// The codes are the values without rotary position, "nope" for short. 584 bytes for 512 values of which 64 are
-/// rotary: 448 + 7 + 1 + 128.
+/// The codes are the values without rotary position, "nope" for short. 584 bytes for 512 values of
+/// which 64 are rotary: 448 + 7 + 1 + 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvRow {
     nope: usize,
@@ -92,8 +94,8 @@ impl KvRow {
     }
 }
 
-/// An index row: `[e2m1 codes, the even column in the low nibble][e8m0 scales, one per 32]`, which is an FP4 row of
-/// the checkpoint with its scales behind it. 68 bytes for 128 values: 64 + 4.
+/// An index row: `[e2m1 codes, the even column in the low nibble][e8m0 scales, one per 32]`, which
+/// is an FP4 row of the checkpoint with its scales behind it. 68 bytes for 128 values: 64 + 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexRow {
     dim: usize,

@@ -1,9 +1,10 @@
-//! Groups of small codes under a power-of-two scale: the one mechanism behind the checkpoint's formats, MXFP4,
-//! the cached rows and the rounding that the model was trained with.
+//! Groups of small codes under a power-of-two scale: the one mechanism behind the checkpoint's
+//! formats, MXFP4, the cached rows and the rounding that the model was trained with.
 //!
-//! A group's scale is the smallest power of two that brings its largest magnitude within the code's range. It is
-//! found from exponents and mantissas, so no logarithm can be off by one at a power of two. A value over its scale
-//! is rounded straight from its own precision, and code times scale is exact.
+//! A group's scale is the smallest power of two that brings its largest magnitude within the code's
+//! range. It is found from exponents and mantissas, so no logarithm can be off by one at a power of
+//! two. A value over its scale is rounded straight from its own precision; multiplying by a power
+//! of two, or by its inverse, is exact.
 //!
 //! A group with a NaN or an infinity in it gets the NaN scale, and so becomes NaN throughout.
 
@@ -19,7 +20,8 @@ pub const FP4_GROUP: usize = 32;
 pub(crate) struct ScaleRule {
     /// The largest value of the code.
     largest: f64,
-    /// A group is scaled as if it had a magnitude no smaller than this; a group of zeros needs some scale too.
+    /// A group is scaled as if it had a magnitude no smaller than this; a group of zeros needs some
+    /// scale too.
     floor: f64,
 }
 
@@ -34,8 +36,8 @@ pub(crate) const FP4: ScaleRule = ScaleRule { largest: 6.0, floor: 6.0 * SMALLES
 const SMALLEST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
 
 impl ScaleRule {
-    /// The E8M0 code of the smallest power of two `s` with `magnitude <= largest * s`: 2^127 if none is large
-    /// enough, NaN for a magnitude that is not finite.
+    /// The E8M0 code of the smallest power of two `s` with `magnitude <= largest * s`: 2^127 if
+    /// none is large enough, NaN for a magnitude that is not finite.
     pub(crate) fn scale(&self, magnitude: f64) -> u8 {
         let magnitude = magnitude.max(self.floor);
         if !magnitude.is_finite() {
@@ -50,10 +52,9 @@ impl ScaleRule {
 
 /// The largest magnitude, infinite if a value is NaN.
 pub(crate) fn largest_magnitude<T: Real>(values: &[T]) -> f64 {
-    values.iter().fold(0.0, |largest: f64, &x| {
-        let magnitude = x.into().abs();
-        if magnitude.is_nan() { f64::INFINITY } else { largest.max(magnitude) }
-    })
+    // Magnitudes are ordered as their bits are, NaN above all; and an integer maximum vectorises.
+    let largest = values.iter().fold(0, |largest, &x| x.into().abs().to_bits().max(largest));
+    f64::from_bits(largest.min(f64::INFINITY.to_bits()))
 }
 
 /// Exponent and mantissa fields of a positive normal number.
@@ -64,9 +65,9 @@ fn split(x: f64) -> (i64, u64) {
 
 /// Writes the E4M3 codes of a group.
 pub(crate) fn encode_fp8(values: &[f32], scale: u8, codes: &mut [u8]) {
-    let scale = f64::from(e8m0_decode(scale));
+    let inverse = 1.0 / f64::from(e8m0_decode(scale));
     for (code, &x) in codes.iter_mut().zip(values) {
-        *code = e4m3_encode(f64::from(x) / scale);
+        *code = e4m3_encode(f64::from(x) * inverse);
     }
 }
 
@@ -80,8 +81,8 @@ pub(crate) fn decode_fp8(codes: &[u8], scale: u8, values: &mut [f32]) {
 
 /// Writes the E2M1 codes of an even number of values, the even columns in the low nibbles.
 pub(crate) fn encode_fp4(values: &[f32], scale: u8, codes: &mut [u8]) {
-    let scale = f64::from(e8m0_decode(scale));
-    let code = |x: f32| e2m1_encode(f64::from(x) / scale);
+    let inverse = 1.0 / f64::from(e8m0_decode(scale));
+    let code = |x: f32| e2m1_encode(f64::from(x) * inverse);
     for (byte, &[even, odd]) in codes.iter_mut().zip(values.as_chunks::<2>().0) {
         *byte = code(even) | code(odd) << 4;
     }

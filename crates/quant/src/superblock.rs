@@ -1,11 +1,14 @@
-//! The K-quants: 256 values under one or two f16 scales, in sub-blocks with small integer scales of their own.
+//! The K-quants: 256 values under one or two f16 scales, in sub-blocks with small integer scales of
+//! their own.
 
 use crate::minifloat::f16_decode;
 
-/// Q2_K: `[scales: 16 bytes][q: 64 bytes][d: f16][dmin: f16]`, sub-blocks of 16, `x = d scale q - dmin min`.
+/// Q2_K: `[scales: 16 bytes][q: 64 bytes][d: f16][dmin: f16]`, sub-blocks of 16, `x = d scale q -
+/// dmin min`.
 ///
-/// The low nibble of `scales[s]` is the scale of sub-block `s`, the high nibble its minimum. Each half of 128
-/// values has 32 bytes: their lowest two bits are its first 32 values, the next two bits the next 32, and so on.
+/// The low nibble of `scales[s]` is the scale of sub-block `s`, the high nibble its minimum. Each
+/// half of 128 values has 32 bytes: their lowest two bits are its first 32 values, the next two
+/// bits the next 32, and so on.
 pub(crate) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let d = half_at(block, 80);
     let dmin = half_at(block, 82);
@@ -25,7 +28,8 @@ pub(crate) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
-/// Q4_K: `[d: f16][dmin: f16][scales: 12 bytes][q: 128 bytes]`, sub-blocks of 32, `x = d scale q - dmin min`.
+/// Q4_K: `[d: f16][dmin: f16][scales: 12 bytes][q: 128 bytes]`, sub-blocks of 32, `x = d scale q -
+/// dmin min`.
 ///
 /// Sub-blocks `2p` and `2p + 1` share 32 bytes: low nibbles are the first, high nibbles the second.
 pub(crate) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
@@ -39,8 +43,8 @@ pub(crate) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     }
 }
 
-/// Q5_K: as Q4_K, with 32 bytes of fifth bits before the nibbles: bit `j` of byte `i` belongs to value `i` of
-/// sub-block `j`.
+/// Q5_K: as Q4_K, with 32 bytes of fifth bits before the nibbles: bit `j` of byte `i` belongs to
+/// value `i` of sub-block `j`.
 pub(crate) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let steps = scale_and_min(block);
     let fifths = &block[16..48];
@@ -53,11 +57,12 @@ pub(crate) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     }
 }
 
-/// Q6_K: `[low: 128 bytes][high: 64 bytes][scales: i8 x 16][d: f16]`, sub-blocks of 16, `x = d scale (q - 32)`.
+/// Q6_K: `[low: 128 bytes][high: 64 bytes][scales: i8 x 16][d: f16]`, sub-blocks of 16, `x = d
+/// scale (q - 32)`.
 ///
-/// Each half of 128 values has 64 low bytes and 32 high bytes. Its four runs of 32 take the low nibbles of the
-/// first and second 32 low bytes, then the high nibbles of the same; the upper two bits of run `r` are bits
-/// `2r` and `2r + 1` of the high bytes.
+/// Each half of 128 values has 64 low bytes and 32 high bytes. Its four runs of 32 take the low
+/// nibbles of the first and second 32 low bytes, then the high nibbles of the same; the upper two
+/// bits of run `r` are bits `2r` and `2r + 1` of the high bytes.
 pub(crate) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half_at(block, 208);
     let lows = block[..128].as_chunks::<32>().0;
@@ -80,8 +85,8 @@ pub(crate) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
 
 /// The scale and minimum of the eight sub-blocks of Q4_K and Q5_K, whose blocks begin alike.
 ///
-/// Six bits each: the first four are the low bits of bytes 0..4 and 4..8; of the last four, bytes 8..12 hold
-/// the lower four bits, and the top two are those that the first eight bytes have left.
+/// Six bits each: the first four are the low bits of bytes 0..4 and 4..8; of the last four, bytes
+/// 8..12 hold the lower four bits, and the top two are those that the first eight bytes have left.
 fn scale_and_min(block: &[u8]) -> [(f32, f32); 8] {
     let d = half_at(block, 0);
     let dmin = half_at(block, 2);

@@ -1,5 +1,5 @@
-//! Rows of blocks: lengths, independence of the blocks, and blocks worked out by hand. That every format is
-//! decoded rightly is for the oracle to say.
+//! Rows of blocks: lengths, independence of the blocks, and blocks worked out by hand. That every
+//! format is decoded rightly is for the oracle to say.
 
 use crate::bits;
 use ds4_quant::{Format, QuantError, decode_fp4_row, decode_fp8_row, decode_row};
@@ -24,7 +24,8 @@ fn lengths_must_fit() {
         assert_eq!(decode_row(format, &[], &mut []), Ok(()), "{format}");
         assert_eq!(decode_row(format, &row[1..], &mut values), Ok(()), "{format}");
         for found in [0, bytes, 2 * bytes - 1, 2 * bytes + 1] {
-            let expected = QuantError::Length { what: format.name(), expected: 2 * bytes, found };
+            let expected =
+                QuantError::Bytes { format, values: 2 * elems, expected: 2 * bytes, found };
             assert_eq!(decode_row(format, &row[..found], &mut values), Err(expected));
         }
         if elems > 1 {
@@ -37,7 +38,7 @@ fn lengths_must_fit() {
 #[test]
 fn messages_are_one_line_that_says_what_is_wrong() {
     let short = decode_row(Format::Q4K, &[0; 100], &mut [0.0; 256]).unwrap_err();
-    assert_eq!(short.to_string(), "Q4_K must be 144 bytes long, but it is 100");
+    assert_eq!(short.to_string(), "256 values of Q4_K are 144 bytes, but there are 100");
     let ragged = decode_row(Format::Q4K, &[0; 144], &mut [0.0; 200]).unwrap_err();
     assert_eq!(
         ragged.to_string(),
@@ -100,7 +101,8 @@ proptest! {
     ) {
         for format in self_contained() {
             let row = &noise[..blocks * format.block_bytes()];
-            let apart: Vec<f32> = row.chunks(format.block_bytes()).flat_map(|one| decode(format, one)).collect();
+            let one_by_one = row.chunks(format.block_bytes()).flat_map(|one| decode(format, one));
+            let apart: Vec<f32> = one_by_one.collect();
             prop_assert_eq!(bits(&decode(format, row)), bits(&apart), "{}", format);
         }
     }

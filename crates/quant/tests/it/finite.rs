@@ -20,7 +20,8 @@ fn check(format: Format, row: &[u8]) {
         assert_eq!(broken, decodes_broken, "{format}");
         return;
     }
-    // An MXFP4 scale that is too large is reported even if no code of its block is large enough to show it.
+    // An MXFP4 scale that is too large is reported even if no code of its block is large enough to
+    // show it.
     let suspect =
         blocks.map(|block| block[0]).position(|scale| scale > 252).map(|block| block * 17);
     assert_eq!(broken, suspect);

@@ -15,8 +15,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Finite numbers of nearly every magnitude, zeros and numbers like the model's among them. The very largest are
-/// left out: rounding can take them to infinity.
+/// Finite numbers of nearly every magnitude, zeros and numbers like the model's among them. The
+/// very largest are left out: rounding can take them to infinity.
 fn number() -> impl Strategy<Value = f32> {
     use proptest::num::f32::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
     proptest::prop_oneof![
@@ -37,7 +37,8 @@ fn power_of_two(exponent: i32) -> f64 {
     (0..exponent.abs()).fold(1.0, |power, _| power * factor)
 }
 
-/// The magnitude code nearest to `x`, of codes that ascend with their values; the even one of two equally near.
+/// The magnitude code nearest to `x`, of codes that ascend with their values; the even one of two
+/// equally near.
 fn nearest_code(x: f64, codes: std::ops::RangeInclusive<u8>, decode: fn(u8) -> f32) -> u8 {
     let magnitude = x.abs().min(decode(*codes.end()).into());
     let distance = |code: u8| (f64::from(decode(code)) - magnitude).abs();

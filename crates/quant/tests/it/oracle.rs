@@ -1,5 +1,6 @@
-//! Random blocks of every format with the values that independent implementations give them. Everything must agree
-//! exactly; the index rows, whose rotation may be summed in another order, up to ties.
+//! Random blocks of every format with the values that independent implementations give them.
+//! Everything must agree exactly; the index rows, whose rotation may be summed in another order, up
+//! to ties.
 
 use std::collections::BTreeMap;
 use std::io::Read;
