@@ -4,10 +4,24 @@
 //! Server, command line, agent and benchmarks use these and nothing below them. The engine never
 //! sees text; what it asks of a backend is the [`Executor`] trait.
 
+mod draw;
+mod engine;
+mod error;
 mod executor;
 mod plan;
+mod ranking;
+mod sampler;
+mod saved;
+mod session;
+mod shape;
 mod state;
 
+pub use engine::{DEFAULT_CHUNK, Engine, SessionOptions};
+pub use error::EngineError;
 pub use executor::{ExecError, Executor, Feed, Logits, SlotId, Want};
-pub use plan::StateCost;
+pub use plan::{DoesNotFit, MemoryPlan, StateCost};
+pub use ranking::{TokenLogprob, argmax, logprob, top_logprobs};
+pub use sampler::{Sampler, SamplerError, SamplerOptions};
+pub use saved::{SavedError, SavedSession};
+pub use session::{Progress, Rewind, Session, Sync};
 pub use state::{LayerState, Pending, SlotState, first_needed};
