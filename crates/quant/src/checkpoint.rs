@@ -43,7 +43,7 @@ pub fn encode_fp8(
     if values.is_empty() {
         return check("the scales of an FP8 matrix", 0, scales.len());
     }
-    if cols == 0 || !values.len().is_multiple_of(cols) {
+    if !values.len().is_multiple_of(cols) {
         let expected = values.len().div_ceil(cols.max(1)).saturating_mul(cols);
         return Err(QuantError::Values { what: "an FP8 matrix", expected, found: values.len() });
     }

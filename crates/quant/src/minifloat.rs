@@ -91,10 +91,10 @@ pub fn e2m1_encode(x: impl Into<f64>) -> u8 {
 /// The code of the nearest magnitude in a format with so many mantissa bits and such a bias, as if
 /// its exponents went on for ever.
 ///
-/// A format's numbers from 2^e to 2^(e+1) are `2^mantissa_bits` to twice that many steps of `2^(e -
-/// mantissa_bits)`, and below its smallest normal number the step stays what it is there. So the
-/// nearest count of steps is the code within the exponent, and one that reaches the next exponent
-/// is the right code there.
+/// Between 2^e and 2^(e+1) a format counts in steps of 2^(e - mantissa_bits), and below its smallest
+/// normal number in the same steps as just above it. Codes go up by one with each step, so the code
+/// is the nearest count of steps plus what the exponents below have used up; and a count that is
+/// rounded up to the next power of two lands on the code that belongs there.
 #[inline]
 fn nearest(x: f64, mantissa_bits: u64, bias: u64) -> u64 {
     // Adding 2^52 leaves no bits for a fraction: the sum is rounded to an integer, ties to even,

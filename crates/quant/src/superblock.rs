@@ -3,8 +3,8 @@
 
 use crate::minifloat::f16_decode;
 
-/// Q2_K: `[scales: 16 bytes][q: 64 bytes][d: f16][dmin: f16]`, sub-blocks of 16, `x = d scale q -
-/// dmin min`.
+/// Q2_K: `[scales: 16 bytes][q: 64 bytes][d: f16][dmin: f16]`, sub-blocks of 16,
+/// `x = d scale q - dmin min`.
 ///
 /// The low nibble of `scales[s]` is the scale of sub-block `s`, the high nibble its minimum. Each
 /// half of 128 values has 32 bytes: their lowest two bits are its first 32 values, the next two
@@ -28,8 +28,8 @@ pub(crate) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
-/// Q4_K: `[d: f16][dmin: f16][scales: 12 bytes][q: 128 bytes]`, sub-blocks of 32, `x = d scale q -
-/// dmin min`.
+/// Q4_K: `[d: f16][dmin: f16][scales: 12 bytes][q: 128 bytes]`, sub-blocks of 32,
+/// `x = d scale q - dmin min`.
 ///
 /// Sub-blocks `2p` and `2p + 1` share 32 bytes: low nibbles are the first, high nibbles the second.
 pub(crate) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
@@ -57,8 +57,8 @@ pub(crate) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     }
 }
 
-/// Q6_K: `[low: 128 bytes][high: 64 bytes][scales: i8 x 16][d: f16]`, sub-blocks of 16, `x = d
-/// scale (q - 32)`.
+/// Q6_K: `[low: 128 bytes][high: 64 bytes][scales: i8 x 16][d: f16]`, sub-blocks of 16,
+/// `x = d scale (q - 32)`.
 ///
 /// Each half of 128 values has 64 low bytes and 32 high bytes. Its four runs of 32 take the low
 /// nibbles of the first and second 32 low bytes, then the high nibbles of the same; the upper two
