@@ -10,18 +10,22 @@ mod algebra;
 pub mod catalogue;
 mod config;
 mod config_read;
+mod describe;
 mod error;
 mod facts;
 mod model;
 pub mod reference;
 mod source;
+mod verify;
 mod weights;
 
 pub use algebra::Real;
 pub use config::{Compression, Config, Indexer, Rope};
+pub use describe::describe;
 pub use error::ModelError;
 pub use model::{Fingerprint, Model};
 pub use source::{ARCHITECTURE, Audit, Source, Stored};
+pub use verify::Damage;
 pub use weights::{
     AttentionWeights, CompressorWeights, ExpertWeights, FP4_GROUP, FP8_TILE, HyperWeights,
     IndexerWeights, LayerWeights, Matrix, MoeWeights, Routing, Weights,

@@ -367,7 +367,7 @@ impl<T: Real> Compressor<T> {
         self.values.push(self.kv.times(x));
         let gate = self.gate.times(x);
         self.scores.push(gate.iter().zip(bias).map(|(&gate, &bias)| gate + bias).collect());
-        if (position + 1) % ratio != 0 {
+        if !(position + 1).is_multiple_of(ratio) {
             return None;
         }
 

@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use ds4_gguf::{Dtype, Gguf, Safetensors, StInfo, TensorInfo};
@@ -356,12 +355,11 @@ impl Source {
         let fetched = self.fetch(&name, config.experts, shape)?;
         let fetched = fetched.ok_or_else(|| self.wrong(&name, "missing"))?;
         let format = fetched.matrix_format().map_err(|reason| self.wrong(&name, reason))?;
-        let shared_name: Arc<str> = name.as_str().into();
         let size = fetched.data.len() / config.experts;
         let one = |e: usize| {
             let data = fetched.data.slice(e * size..(e + 1) * size);
             let data = data.ok_or_else(|| self.wrong(&name, "its bytes end early"))?;
-            Matrix::new(Arc::clone(&shared_name), format, shape, data, None)
+            Matrix::new(format!("{name}[{e}]").into(), format, shape, data, None)
                 .map_err(|reason| self.wrong(&name, reason))
         };
         (0..config.experts).map(one).collect()
