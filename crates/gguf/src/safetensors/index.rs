@@ -50,8 +50,6 @@ impl Index {
 /// A shard lies beside its index: a name that leads anywhere else, on whatever system the file was
 /// made for, is an attempt to have another file read.
 fn is_file_name(name: &str) -> bool {
-    let mut components = Path::new(name).components();
-    matches!(components.next(), Some(Component::Normal(_)))
-        && components.next().is_none()
-        && !name.contains(['/', '\\', ':', '\0'])
+    let first = Path::new(name).components().next();
+    matches!(first, Some(Component::Normal(_))) && !name.contains(['/', '\\', ':', '\0'])
 }
