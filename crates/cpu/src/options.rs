@@ -1,0 +1,86 @@
+//! What a person may choose about the executor, and what can be wrong with the choice.
+
+use ds4_model::Rounding;
+use ds4_quant::QuantError;
+
+/// How the executor computes and what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Threads that compute; 0 for one on each physical core.
+    pub threads: usize,
+    /// Which of the model's own roundings are applied to cached rows.
+    pub rounding: Rounding,
+    /// How many of the last positions a slot can be truncated to at once.
+    pub rewind: usize,
+    /// A slot that is truncated further goes back to a multiple of this; itself a multiple of 128, or 0
+    /// to go back to the start.
+    pub boundary: usize,
+    /// How many such multiples a slot remembers, close ones near its end and distant ones further back.
+    pub boundaries_kept: usize,
+    /// Rows of a batch that go through the layers together; it bounds the working memory.
+    pub rows: usize,
+}
+
+impl Default for CpuOptions {
+    fn default() -> CpuOptions {
+        CpuOptions {
+            threads: 0,
+            rounding: Rounding::Official,
+            rewind: 128,
+            boundary: 2048,
+            boundaries_kept: 16,
+            rows: 256,
+        }
+    }
+}
+
+/// Why an executor could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// An option that cannot be.
+    #[error("{option} = {value}: {why}")]
+    Option {
+        /// The field of [`CpuOptions`].
+        option: &'static str,
+        /// Its value.
+        value: usize,
+        /// What it must be.
+        why: &'static str,
+    },
+    /// The model's rows cannot be encoded.
+    #[error("{model}: the cached rows have a shape that cannot be packed: {source}")]
+    Rows {
+        /// The model's name.
+        model: String,
+        /// What is wrong with the shape.
+        source: QuantError,
+    },
+    /// A thread could not be started.
+    #[error("could not start {threads} threads: {source}")]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl CpuOptions {
+    /// Refuses options that cannot be.
+    pub fn check(&self) -> Result<(), CpuError> {
+        let refuse = |option, value, why| Err(CpuError::Option { option, value, why });
+        if !self.boundary.is_multiple_of(128) {
+            return refuse("boundary", self.boundary, "must be a multiple of 128");
+        }
+        if self.rows == 0 {
+            return refuse("rows", self.rows, "must be at least 1");
+        }
+        if self.threads > 4096 {
+            return refuse("threads", self.threads, "must be at most 4096");
+        }
+        if self.rewind > 1 << 20 {
+            return refuse("rewind", self.rewind, "must be at most 1048576");
+        }
+        Ok(())
+    }
+}
