@@ -21,12 +21,12 @@ impl StateCost {
     /// model's numbers: an executor may round up.
     pub fn of(config: &Config, rounding: Rounding, rewind: usize) -> Result<StateCost, QuantError> {
         let shape = StateShape::new(config, rounding)?;
-        let sum = |bytes: &dyn Fn(usize) -> u64| {
-            (0..config.layers.len()).map(bytes).fold(0, u64::saturating_add)
-        };
+        let layers = config.layers.iter();
+        let fixed = layers.clone().map(|&kind| shape.fixed(kind, rewind));
+        let per_1k_tokens = layers.map(|&kind| shape.per_1k_tokens(kind));
         Ok(StateCost {
-            fixed: sum(&|layer| shape.fixed(config.layers[layer], rewind)),
-            per_1k_tokens: sum(&|layer| shape.per_1k_tokens(config.layers[layer])),
+            fixed: fixed.fold(0, u64::saturating_add),
+            per_1k_tokens: per_1k_tokens.fold(0, u64::saturating_add),
         })
     }
 
@@ -41,7 +41,7 @@ impl StateCost {
 pub struct MemoryPlan {
     /// The weights.
     pub weights: u64,
-    /// What one step works in, whoever's step it is.
+    /// What one step works in. Sessions take turns, so it is there once.
     pub scratch: u64,
     /// Each session: its state, its tokens and its logits.
     pub session: StateCost,
@@ -57,7 +57,7 @@ impl MemoryPlan {
             fixed: state.fixed.saturating_add(2 * logits),
             per_1k_tokens: state.per_1k_tokens.saturating_add(4 * 1024),
         };
-        MemoryPlan { weights, scratch: scratch(config, chunk).saturating_add(logits), session }
+        MemoryPlan { weights, scratch: scratch(config, chunk), session }
     }
 
     /// Bytes for this many sessions of this many tokens each.

@@ -194,6 +194,8 @@ fn a_published_model_plans_to_about_its_known_size() {
     let config = flash();
     let state = StateCost::of(&config, Rounding::Official, 128).unwrap();
     let plan = MemoryPlan::new(&config, 81 * GIB, state, 512);
+    assert_eq!(plan.session.fixed - state.fixed, 2 * 4 * 129_280);
+    assert_eq!(plan.session.per_1k_tokens - state.per_1k_tokens, 4 * 1024);
     assert!(plan.scratch < GIB, "{}", plan.scratch);
     assert!(plan.check(96 * GIB, 1, 1 << 20).is_ok());
     assert_eq!(plan.most_sessions(80 * GIB, 1024), 0);

@@ -100,6 +100,9 @@ fn ties_at_the_cut_go_to_the_lower_ids() {
     let e = 1f64.exp();
     let half = [1.0 / (e + 1.0), e / (e + 1.0), 0.0, 0.0, 0.0, 0.0];
     check_distribution(SamplerOptions { top_k: 2, ..plain() }, &logits, &[], &half);
+    // As probable as the best is probable enough.
+    let best_two = [0.0, 0.5, 0.5];
+    check_distribution(SamplerOptions { min_p: 1.0, ..plain() }, &[6.0, 7.0, 7.0], &[], &best_two);
     let even = [0.5, 0.5, 0.0, 0.0];
     check_distribution(SamplerOptions { top_p: 0.5, ..plain() }, &[7.0; 4], &[], &even);
 }
