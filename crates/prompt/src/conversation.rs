@@ -272,3 +272,57 @@ fn hosted_turns(messages: &[Message]) -> Vec<HostedTurn<'_>> {
 }
 
 const HOSTED_JSON_OBJECT: &str = "\n\nYou are a helpful assistant designed to output JSON.\n## Response Format:\n\nReply with JSON object ONLY.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pyjson::Dialect;
+
+    fn with_tool() -> Conversation {
+        let mut conversation = Conversation::new(vec![Message::user("q")], Mode::Chat);
+        conversation.tools = vec![Value::parse(r#"{"name":"f"}"#, Dialect::Python).expect("valid")];
+        conversation
+    }
+
+    #[test]
+    fn tools_go_to_the_first_system_message_or_to_a_new_one() {
+        let mut conversation = with_tool();
+        let alone = conversation.render(Profile::Official).expect("renders").text;
+        assert!(alone.starts_with("<｜begin▁of▁sentence｜>\n\n## Tools\n"), "{alone}");
+        assert!(alone.ends_with("tool calls.\n<｜User｜>q<｜Assistant｜></think>"), "{alone}");
+        conversation.messages.insert(0, Message::system("s"));
+        conversation.answer_format = AnswerFormat::JsonObject;
+        let behind = conversation.render(Profile::Official).expect("renders").text;
+        assert!(behind.starts_with("<｜begin▁of▁sentence｜>s\n\n## Tools\n"), "{behind}");
+        assert!(behind.contains("reply:\n{\"type\": \"json_object\"}<｜User｜>"), "{behind}");
+    }
+
+    #[test]
+    fn a_required_call_is_begun_in_every_layout() {
+        let mut conversation = with_tool();
+        conversation.tool_choice = ToolChoice::Required;
+        for profile in [Profile::Preview, Profile::Official, Profile::Hosted] {
+            let prompt = conversation.render(profile).expect("renders");
+            assert!(prompt.text.ends_with("</think>\n\n<｜DSML｜tool_calls>\n"), "{}", prompt.text);
+            let last = prompt.specials.last().expect("has markers");
+            assert_eq!(&prompt.text[last.clone()], "｜DSML｜");
+        }
+    }
+
+    #[test]
+    fn the_layouts_differ_where_they_are_said_to() {
+        let mut answer = Message::assistant("a");
+        answer.reasoning = "r".to_owned();
+        let messages = vec![Message::user("q"), answer, Message::system("late")];
+        let conversation = Conversation::new(messages, Mode::Thinking);
+        let render = |profile| conversation.render(profile).expect("renders").text;
+        assert_eq!(
+            render(Profile::Official),
+            "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜><think>r</think>a<｜end▁of▁sentence｜>late"
+        );
+        let hosted = render(Profile::Hosted);
+        let end =
+            "late<｜User｜>q<｜Assistant｜></think>a<｜end▁of▁sentence｜><｜Assistant｜><think>";
+        assert!(hosted.ends_with(end), "{hosted}");
+    }
+}

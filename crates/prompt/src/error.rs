@@ -14,7 +14,7 @@ pub enum EncodeError {
         role: String,
     },
     /// A developer message without text.
-    #[error("message {message}: a developer message must have content")]
+    #[error("message {message}: a developer message must have text")]
     EmptyDeveloper {
         /// The message.
         message: usize,

@@ -61,10 +61,10 @@ fn content(role: &Role, fields: &Fields<'_>) -> Result<String, RequestError> {
         (Role::User | Role::Tool, None) => Ok(String::new()),
         (Role::Tool, Some(Value::Array(parts))) => result_parts(parts, fields),
         (Role::User, Some(_)) => fields.text("content").map(str::to_owned),
-        (Role::Developer, _) => match truthy(fields, "content") {
-            Some(_) => fields.text("content").map(str::to_owned),
-            None => Ok(String::new()),
-        },
+        // Anything but text is refused as missing text, and only if the message is rendered at all.
+        (Role::Developer, content) => {
+            Ok(content.and_then(Value::as_str).unwrap_or_default().to_owned())
+        }
         (Role::Tool | Role::LatestReminder, content) => {
             Ok(python_str(content.unwrap_or(&Value::Null)))
         }

@@ -75,7 +75,7 @@ fn push_json_float(float: f64, dialect: Dialect, out: &mut String) {
 
 /// The shortest digits that read back as `float`, laid out as the dialect does.
 pub(super) fn push_finite(float: f64, dialect: Dialect, out: &mut String) {
-    let scientific = format!("{float:e}");
+    let scientific = shortest(float);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     // Both switch to the exponent form at 1e16; downwards Python does below 1e-4, the hosted API
@@ -85,11 +85,7 @@ pub(super) fn push_finite(float: f64, dialect: Dialect, out: &mut String) {
         Dialect::Hosted => -5,
     };
     if (smallest_fixed..16).contains(&exponent) {
-        let fixed = float.to_string();
-        out.push_str(&fixed);
-        if !fixed.contains('.') {
-            out.push_str(".0");
-        }
+        push_fixed(mantissa, exponent, out);
         return;
     }
     out.push_str(mantissa);
@@ -100,4 +96,40 @@ pub(super) fn push_finite(float: f64, dialect: Dialect, out: &mut String) {
         Dialect::Hosted => 1,
     };
     let _ = write!(out, "{:0width$}", exponent.unsigned_abs());
+}
+
+/// The shortest digits as `d.ddde±x`. Where two numbers of that length are equally near, both
+/// dialects take the even one and Rust the larger.
+fn shortest(float: f64) -> String {
+    let shortest = format!("{float:e}");
+    let digits =
+        shortest.bytes().take_while(|&byte| byte != b'e').filter(u8::is_ascii_digit).count();
+    let nearest = format!("{float:.*e}", digits.saturating_sub(1));
+    if nearest.parse() == Ok(float) { nearest } else { shortest }
+}
+
+/// Writes `d.ddd` times ten to the `exponent` without one, with at least one decimal.
+fn push_fixed(mantissa: &str, exponent: i32, out: &mut String) {
+    let digits = match mantissa.strip_prefix('-') {
+        Some(digits) => {
+            out.push('-');
+            digits
+        }
+        None => mantissa,
+    };
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    // How many digits stand before the point; not positive if there are zeros behind it first.
+    let before = exponent + 1;
+    if before <= 0 {
+        out.push_str("0.");
+        out.extend((before..0).map(|_| '0'));
+        out.push_str(&digits);
+        return;
+    }
+    let before = usize::try_from(before).unwrap_or(0);
+    let (whole, fraction) = digits.split_at(before.min(digits.len()));
+    out.push_str(whole);
+    out.extend((digits.len()..before).map(|_| '0'));
+    out.push('.');
+    out.push_str(if fraction.is_empty() { "0" } else { fraction });
 }

@@ -16,7 +16,7 @@ pub(super) enum Marker {
     EndCalls,
     /// As V4.1 spells it.
     EndCallsOfNextVersion,
-    StringAttribute,
+    QuoteAndSpace,
     QuoteAndBracket,
 }
 
@@ -39,7 +39,7 @@ impl Marker {
             Marker::EndDsml => &[Text("</"), Token("｜DSML｜")],
             Marker::EndCalls => &[Text("</"), Token("｜DSML｜"), Text("tool_calls>")],
             Marker::EndCallsOfNextVersion => &[Text("</"), Token("｜DSML｜"), Text(" calls>")],
-            Marker::StringAttribute => &[Text("\" string=\"")],
+            Marker::QuoteAndSpace => &[Text("\" ")],
             Marker::QuoteAndBracket => &[Text("\">")],
         }
     }

@@ -11,8 +11,12 @@
 //! - if the request has tools, any DSML tag opens the tool calls, also inside the reasoning; else
 //!   it is text;
 //! - whatever follows the tool calls is dropped;
-//! - repeated parameters are all passed on, values that should be JSON are not looked at, and a
-//!   call that breaks off stays incomplete: it gets no [`Event::CallEnd`].
+//! - repeated parameters are all passed on, values that should be JSON are not looked at, and a call
+//!   that breaks off stays incomplete: it gets no [`Event::CallEnd`].
+//!
+//! Where a tag itself is damaged this reader makes the best of it, while the API's loses track: a
+//! parameter's name is escaped, and may contain spaces; one that says neither `true` nor `false`, or
+//! nothing at all, of its value has a string; newlines before a tag are dropped even behind a `<`.
 
 mod marker;
 
@@ -121,7 +125,7 @@ enum Stage {
     },
     /// Inside the quotes of a parameter's name.
     Key,
-    /// Inside the quotes of its string attribute.
+    /// Inside an invoke tag's parameter, behind the name: the attribute that says what the value is.
     Attribute,
     Value {
         is_string: bool,
@@ -225,7 +229,7 @@ impl StreamParser {
             }
             Stage::Name => Markers(&[Marker::Quote]),
             Stage::Parameters { .. } => Markers(&[Marker::Parameter, Marker::EndDsml]),
-            Stage::Key => Markers(&[Marker::StringAttribute, Marker::QuoteAndBracket]),
+            Stage::Key => Markers(&[Marker::QuoteAndSpace, Marker::QuoteAndBracket]),
             Stage::Attribute => Markers(&[Marker::QuoteAndBracket]),
             Stage::Value { .. } => Markers(&[Marker::EndDsml]),
             Stage::Done => Markers(&[]),
@@ -321,12 +325,17 @@ impl StreamParser {
                 self.events.push(Event::CallEnd { index: self.calls.saturating_sub(1) });
                 self.stage = Stage::Calls;
             }
-            (Stage::Key, Marker::StringAttribute) => self.stage = Stage::Attribute,
-            // A parameter that does not say what it is is a string.
-            (Stage::Key, _) => self.open_value(true),
+            (Stage::Key, _) => {
+                self.push_arguments("\": ");
+                match marker {
+                    Marker::QuoteAndSpace => self.stage = Stage::Attribute,
+                    // A parameter that does not say what it is is a string.
+                    _ => self.open_value(true),
+                }
+            }
             (Stage::Attribute, _) => {
-                let is_string = std::mem::take(&mut self.attribute) != "false";
-                self.open_value(is_string);
+                let attribute = std::mem::take(&mut self.attribute);
+                self.open_value(!attribute.ends_with("false"));
             }
             (Stage::Value { is_string }, _) => {
                 if is_string {
@@ -339,7 +348,9 @@ impl StreamParser {
     }
 
     fn open_value(&mut self, is_string: bool) {
-        self.push_arguments(if is_string { "\": \"" } else { "\": " });
+        if is_string {
+            self.push_arguments("\"");
+        }
         self.stage = Stage::Value { is_string };
     }
 }

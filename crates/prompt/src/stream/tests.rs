@@ -105,9 +105,10 @@ fn odd_markup_is_read_for_what_it_means() {
     // A name that needs escaping, one with a space, and a parameter without its attribute.
     check(
         "<｜DSML｜invoke name=\"f\"><｜DSML｜parameter name=\"a\"b c\" string=\"false\">1</｜DSML｜parameter>\
-         <｜DSML｜parameter name=\"d\">2</｜DSML｜parameter></｜DSML｜invoke>",
+         <｜DSML｜parameter name=\"d\">2</｜DSML｜parameter>\
+         <｜DSML｜parameter name=\"e\" string=\"yes\">3</｜DSML｜parameter></｜DSML｜invoke>",
         Start::Content,
-        ("", "", &[("f", "{\"a\\\"b c\": 1, \"d\": \"2\"}", true)]),
+        ("", "", &[("f", "{\"a\\\"b c\": 1, \"d\": \"2\", \"e\": \"3\"}", true)]),
     );
     // Broken off inside a value: the call is there, and marked.
     check(
