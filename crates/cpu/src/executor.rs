@@ -15,6 +15,7 @@ use crate::{
     rope::Frequencies,
     round::{Pass, Round, Span},
     rows::RowFormats,
+    segments::SEGMENT,
     slot::{Boundary, Shape, Slot},
     step::Step,
     transfer,
@@ -265,19 +266,20 @@ impl Executor for CpuExecutor {
     }
 
     fn state_cost(&self) -> StateCost {
-        let empty = Slot::new(&self.shape);
-        let rows = |kind: &Compression| {
+        let (mut partial, mut per_1k_tokens) = (0, 0);
+        for kind in &self.shape.layers {
             let formats = self.shape.formats;
-            match kind {
-                Compression::None => 0,
-                Compression::Csa => (formats.attention.bytes() + formats.index.bytes()) * 1024 / 4,
-                Compression::Hca => formats.attention.bytes() * 1024 / 128,
-            }
-        };
-        StateCost {
-            fixed: (empty.tail_bytes() + self.shape.boundaries_bytes()) as u64,
-            per_1k_tokens: self.shape.layers.iter().map(rows).sum::<usize>() as u64,
+            let bytes = match kind {
+                Compression::None => continue,
+                Compression::Csa => formats.attention.bytes() + formats.index.bytes(),
+                Compression::Hca => formats.attention.bytes(),
+            };
+            partial += SEGMENT * bytes;
+            per_1k_tokens += 1024 / kind.ratio() * bytes;
         }
+        let tails = Slot::new(&self.shape).tail_bytes();
+        let fixed = tails + partial + self.shape.boundaries_bytes();
+        StateCost { fixed: fixed as u64, per_1k_tokens: per_1k_tokens as u64 }
     }
 
     fn state_bytes(&self) -> usize {

@@ -61,7 +61,7 @@ impl Search<'_> {
     fn damage(mut self, place: Place) -> Option<String> {
         let weights = &self.model.weights;
         match place {
-            Place::Embedding => self.matrix(&weights.embedding, 0),
+            Place::Embedding => self.matrix(&weights.embedding),
             Place::Attention(l) => {
                 let layer = &weights.layers[l];
                 let hyper = (&tensors::ATTN_HC_BASE, &tensors::ATTN_HC_SCALE);
@@ -80,14 +80,14 @@ impl Search<'_> {
                 let hyper = (&tensors::HEAD_HC_BASE, &tensors::HEAD_HC_SCALE);
                 self.hyper(&weights.head_hc, hyper, 0);
                 self.vector(&weights.head_norm, &tensors::HEAD_NORM, 0);
-                self.matrix(&weights.output, 0);
+                self.matrix(&weights.output);
             }
         }
         self.found
     }
 
     fn hyper(&mut self, weights: &HyperWeights, (base, scale): (&Entry, &Entry), layer: usize) {
-        self.matrix(&weights.function, 0);
+        self.matrix(&weights.function);
         self.vector(&weights.base, base, layer);
         self.vector(&weights.scale, scale, layer);
     }
@@ -96,7 +96,7 @@ impl Search<'_> {
         for matrix in
             [&weights.q_a, &weights.q_b, &weights.kv, &weights.output_a, &weights.output_b]
         {
-            self.matrix(matrix, 0);
+            self.matrix(matrix);
         }
         self.vector(&weights.q_a_norm, &tensors::Q_A_NORM, layer);
         self.vector(&weights.kv_norm, &tensors::KV_NORM, layer);
@@ -105,49 +105,40 @@ impl Search<'_> {
             self.compressor(compressor, &tensors::COMPRESSOR, layer);
         }
         if let Some(indexer) = &weights.indexer {
-            self.matrix(&indexer.q_b, 0);
-            self.matrix(&indexer.proj, 0);
+            self.matrix(&indexer.q_b);
+            self.matrix(&indexer.proj);
             self.compressor(&indexer.compressor, &tensors::INDEX_COMPRESSOR, layer);
         }
     }
 
     fn compressor(&mut self, w: &CompressorWeights, entries: &CompressorEntries, layer: usize) {
-        self.matrix(&w.kv, 0);
-        self.matrix(&w.gate, 0);
+        self.matrix(&w.kv);
+        self.matrix(&w.gate);
         self.vector(&w.ape, &entries.ape, layer);
         self.vector(&w.norm, &entries.norm, layer);
     }
 
     fn moe(&mut self, weights: &MoeWeights, layer: usize) {
-        self.matrix(&weights.router, 0);
+        self.matrix(&weights.router);
         if let Routing::Scores(bias) = &weights.routing {
             self.vector(bias, &tensors::ROUTER_BIAS, layer);
         }
-        for matrix in [&weights.shared.gate, &weights.shared.up, &weights.shared.down] {
-            self.matrix(matrix, 0);
-        }
-        for (i, expert) in weights.experts.iter().enumerate() {
+        for expert in [&weights.shared].into_iter().chain(&weights.experts) {
             for matrix in [&expert.gate, &expert.up, &expert.down] {
-                self.matrix(matrix, i);
+                self.matrix(matrix);
             }
         }
     }
 
-    /// `expert` is the number of the expert that the matrix belongs to, in case it is a slice of a
-    /// tensor that stacks them; 0 otherwise.
-    fn matrix(&mut self, matrix: &Matrix, expert: usize) {
+    fn matrix(&mut self, matrix: &Matrix) {
         if self.found.is_some() {
             return;
         }
-        let name = matrix.name();
-        let stacked = !self.is_checkpoint();
-        let before = if stacked { expert * matrix.data().len() } else { 0 };
-        if let Some(offset) = first_non_finite(matrix.format(), matrix.data()) {
-            let offset = before + offset;
+        let (name, format) = (matrix.name(), matrix.format());
+        let scale = || matrix.scales().and_then(|scales| first_non_finite_scale(format, scales));
+        if let Some(offset) = first_non_finite(format, matrix.data()) {
             self.found = Some(format!("tensor {name} has a damaged block at its byte {offset}"));
-        } else if let Some(offset) =
-            matrix.scales().and_then(|scales| first_non_finite_scale(matrix.format(), scales))
-        {
+        } else if let Some(offset) = scale() {
             self.found = Some(format!("tensor {name} has a damaged scale at its scale {offset}"));
         }
     }

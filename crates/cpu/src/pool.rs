@@ -19,7 +19,7 @@ use std::{
 use crate::split::Rows;
 
 /// How often a waiting thread looks before it parks: some tens of microseconds.
-const SPINS: usize = 4096;
+const SPINS: usize = 2000;
 
 /// Memory that a worker keeps between tasks.
 #[derive(Default)]

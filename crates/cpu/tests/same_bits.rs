@@ -1,0 +1,87 @@
+//! The state at length n is a function of the first n tokens, to the bit: chunks, threads, rounds and
+//! company in a batch do not matter.
+
+mod fixture;
+
+use ds4_cpu::CpuOptions;
+use ds4_engine::{Executor, Feed, Logits, Want};
+use ds4_model::Rounding;
+use fixture::{assert_same, evaluate, executor, model, prompt};
+
+const MODELS: [(&str, Rounding); 3] = [
+    ("sparse_a-f32", Rounding::Plain),
+    ("sparse_a-f32", Rounding::Official),
+    ("kquant_a-ds4_iq2", Rounding::Official),
+];
+
+fn options(rounding: Rounding) -> CpuOptions {
+    CpuOptions { threads: 1, rounding, ..CpuOptions::default() }
+}
+
+#[test]
+fn chunks_rounds_and_threads_do_not_matter() {
+    for (id, rounding) in MODELS {
+        let model = model(id);
+        let tokens = prompt(&model, 300, 0);
+        let once = evaluate(&mut executor(&model, options(rounding)), &tokens, &[tokens.len()]);
+        for chunks in [&[37, 1, 91, 3, 130][..], &[1], &[128], &[5, 250]] {
+            let got = evaluate(&mut executor(&model, options(rounding)), &tokens, chunks);
+            assert_same(&got.values, &once.values, &format!("{id} {rounding:?} {chunks:?}"));
+        }
+        for (threads, rows, boundary) in [(2, 256, 128), (3, 7, 256), (2, 64, 0)] {
+            let options = CpuOptions { threads, rows, boundary, ..options(rounding) };
+            let got = evaluate(&mut executor(&model, options), &tokens, &[200, 1, 60]);
+            assert_same(&got.values, &once.values, &format!("{id} {rounding:?} {options:?}"));
+        }
+    }
+}
+
+#[test]
+fn company_in_a_batch_does_not_matter() {
+    for (id, rounding) in MODELS {
+        let model = model(id);
+        let mut cpu = executor(&model, CpuOptions { threads: 2, ..options(rounding) });
+        // Three timelines at different lengths: one decodes, one begins, one is in a long chunk.
+        let timelines = [prompt(&model, 133, 1), prompt(&model, 60, 2), prompt(&model, 310, 3)];
+        let before = [132, 0, 70];
+        let wants = [Want::Last, Want::All, Want::Last];
+        let mut slots = Vec::new();
+        for (tokens, before) in timelines.iter().zip(before) {
+            let slot = cpu.open().unwrap();
+            if before > 0 {
+                let feed = Feed { slot, tokens: &tokens[..before], want: Want::Nothing };
+                cpu.step(&[feed], &mut Logits::default()).unwrap();
+            }
+            slots.push(slot);
+        }
+        let batch: Vec<Feed<'_>> = (0..3)
+            .map(|i| Feed { slot: slots[i], tokens: &timelines[i][before[i]..], want: wants[i] })
+            .collect();
+        let mut together = Logits::default();
+        cpu.step(&batch, &mut together).unwrap();
+
+        let mut alone = Vec::new();
+        for (tokens, want) in timelines.iter().zip(wants) {
+            let all = evaluate(&mut cpu, tokens, &[tokens.len()]);
+            let rows = want.rows(tokens.len());
+            alone.extend_from_slice(&all.values[all.values.len() - rows * all.vocab..]);
+        }
+        assert_same(&together.values, &alone, id);
+    }
+}
+
+#[test]
+fn wanting_fewer_logits_changes_none() {
+    let model = model("sparse_a-f32");
+    let mut cpu = executor(&model, options(Rounding::Plain));
+    let tokens = prompt(&model, 300, 0);
+    let all = evaluate(&mut cpu, &tokens, &[300]);
+    for (want, from) in [(Want::Last, 299), (Want::Nothing, 300)] {
+        let slot = cpu.open().unwrap();
+        let mut logits = Logits::default();
+        cpu.step(&[Feed { slot, tokens: &tokens, want }], &mut logits).unwrap();
+        assert_same(&logits.values, &all.values[from * all.vocab..], &format!("{want:?}"));
+        assert_eq!(logits.rows().len(), want.rows(300));
+        assert_eq!(cpu.len(slot).unwrap(), 300);
+    }
+}
