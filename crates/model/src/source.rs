@@ -200,9 +200,7 @@ impl Source {
                 if !entry.optional && !present.contains(name.as_str()) {
                     audit.missing.push(name.clone());
                 }
-                if let Some(matrix) = name.strip_suffix(".weight") {
-                    wanted.insert(format!("{matrix}.scale"));
-                }
+                wanted.insert(scale_name(&name));
                 wanted.insert(name);
             }
         }
@@ -324,7 +322,7 @@ impl Source {
         let format = fetched.matrix_format().map_err(|reason| self.wrong(name, reason))?;
         let scales = match self {
             Source::Checkpoint { tensors, .. } if format.scale_tile().is_some() => {
-                let scale_name = name.replace(".weight", ".scale");
+                let scale_name = scale_name(name);
                 let info = tensors.tensor(&scale_name);
                 let info = info.ok_or_else(|| self.wrong(&scale_name, "missing"))?;
                 if info.dtype != Dtype::F8E8m0 {
@@ -460,6 +458,30 @@ impl Fetched {
     }
 }
 
+/// Where a checkpoint keeps the scales of a matrix.
+fn scale_name(matrix: &str) -> String {
+    format!("{}.scale", matrix.strip_suffix(".weight").unwrap_or(matrix))
+}
+
 fn type_name(id: u32) -> String {
     Layout::of_ggml(id).map_or_else(|| format!("type {id}"), |layout| layout.name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_ending_of_a_name_becomes_scale() {
+        for (matrix, scale) in [
+            ("layers.0.attn.wq_a.weight", "layers.0.attn.wq_a.scale"),
+            (
+                "layers.0.attn.indexer.weights_proj.weight",
+                "layers.0.attn.indexer.weights_proj.scale",
+            ),
+            ("hc_head_fn", "hc_head_fn.scale"),
+        ] {
+            assert_eq!(scale_name(matrix), scale);
+        }
+    }
 }
