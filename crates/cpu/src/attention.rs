@@ -110,16 +110,11 @@ impl Attention {
         }
         for span in &round.spans {
             let state = &mut slots[span.slot].layers[layer];
-            let of_span = |projected: &'_ [f32], width: usize| {
-                span.rows.start * width..(span.rows.end * width).min(projected.len())
-            };
             if let (Some(compressor), Some(state)) = (&compressor, &mut state.compressed) {
-                let projected = &projected[of_span(projected, compressor.width())];
                 compressor.append(pool, pass, span, projected, state);
             }
             if let (Some((_, compressor)), Some(state)) = (&index, &mut state.index) {
-                let projected = &index_projected[of_span(index_projected, compressor.width())];
-                compressor.append(pool, pass, span, projected, state);
+                compressor.append(pool, pass, span, index_projected, state);
                 if choosing.is_some() {
                     self.indexer.choose(pool, pass, span, compressor.format, &state.rows);
                 }

@@ -65,7 +65,7 @@ impl<'a> Compressor<'a> {
     }
 
     /// Appends the rows of all windows that end in this span, and keeps the projections of its last
-    /// tokens. `projected` holds those of the span's rows alone.
+    /// tokens. `projected` holds those of the whole round.
     pub fn append(
         &self,
         pool: &mut Pool,
@@ -80,6 +80,7 @@ impl<'a> Compressor<'a> {
         let mut rows = vec![0.0; (end - first) * dim];
         let mut packed = vec![0; (end - first) * bytes];
         let width = self.width();
+        let projected = &projected[span.rows.start * width..span.rows.end * width];
         let pending = &state.pending;
         let projection = |position: usize| match position.checked_sub(span.start) {
             Some(row) => &projected[row * width..][..width],

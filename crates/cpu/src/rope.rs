@@ -72,11 +72,33 @@ mod tests {
         assert!(head.iter().zip(start).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 
+    /// Cosines and sines from the oracle's table, computed in `f64` by another implementation.
     #[test]
-    fn a_million_positions_keep_their_angle() {
-        let (cos, sin) = turns(&[0.1], 1_048_575).next().unwrap();
-        let exact = 104_857.5_f64;
-        assert!((f64::from(cos) - exact.cos()).abs() < 1e-6);
-        assert!((f64::from(sin) - exact.sin()).abs() < 1e-6);
+    fn the_last_of_a_million_positions_keeps_its_angle() {
+        let frequencies = Frequencies::new(&Rope {
+            dims: 64,
+            base: 10_000.0,
+            compressed_base: 160_000.0,
+            factor: 16.0,
+            original_context: 65_536.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+        });
+        let check = |kind, pair: usize, cos: f64, sin: f64| {
+            let turns: Vec<Turn> = turns(frequencies.of(kind), 1_048_575).collect();
+            let (got_cos, got_sin) = turns[pair];
+            assert!((f64::from(got_cos) - cos).abs() < 1e-6, "{kind} {pair}: {got_cos} {cos}");
+            assert!((f64::from(got_sin) - sin).abs() < 1e-6, "{kind} {pair}: {got_sin} {sin}");
+        };
+        for kind in [Compression::None, Compression::Csa, Compression::Hca] {
+            check(kind, 0, 0.7880422395289275, -0.6156211730587509);
+        }
+        check(Compression::None, 9, -0.44508389753704564, -0.8954888743883046);
+        check(Compression::None, 17, -0.9794245220214899, 0.20181081651630103);
+        check(Compression::None, 31, -0.02884648619925366, 0.999583853528035);
+        check(Compression::Csa, 9, 0.9995976735247458, 0.02836355203276944);
+        check(Compression::Csa, 17, 0.7846029509204681, 0.6199985559716197);
+        check(Compression::Hca, 24, -0.05959289176273365, 0.9982227643423862);
+        check(Compression::Hca, 31, 0.8277861961797078, 0.5610436822693312);
     }
 }
