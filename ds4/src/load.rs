@@ -1,0 +1,135 @@
+//! Opening a model: file, tokenizer, weights, engine, and the memory they need, in that order.
+
+use std::{fs, path::Path, sync::Arc, time::Instant};
+
+use ds4_cpu::{CpuExecutor, CpuOptions};
+use ds4_engine::{Engine, MemoryPlan, SessionOptions, StateCost};
+use ds4_host::Memory;
+use ds4_model::{Model, Source};
+use ds4_tokenizer::Tokenizer;
+
+use crate::{
+    builtin,
+    fault::Fault,
+    plan::{ModelChoice, Setup},
+    term::{Class, Term, human_bytes},
+};
+
+/// No tokenizer is larger; the published one has 8 MB.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// A model ready to be talked to.
+pub struct Loaded {
+    pub engine: Arc<Engine>,
+    pub tokenizer: Tokenizer,
+    pub memory: MemoryPlan,
+    /// The file, for people.
+    pub name: String,
+    pub session: SessionOptions,
+}
+
+/// Opens the files of a model.
+pub fn open(choice: &ModelChoice, term: Term) -> Result<Source, Fault> {
+    match choice {
+        ModelChoice::File(path) => Ok(Source::open(path)?),
+        ModelChoice::BuiltIn => {
+            term.say(Class::Warning, builtin::NOTICE);
+            Ok(Source::from_gguf(builtin::open()?)?)
+        }
+    }
+}
+
+/// The tokenizer of a model: inside a GGUF, beside the tensors of a checkpoint.
+pub fn tokenizer(source: &Source) -> Result<Tokenizer, Fault> {
+    match source.gguf() {
+        Some(gguf) => Ok(Tokenizer::from_gguf(gguf)?),
+        None => {
+            let path = source.path().join("tokenizer.json");
+            let json = read_limited(&path, MAX_TOKENIZER_BYTES)?;
+            Ok(Tokenizer::from_hf_json(&json, &path.display().to_string())?)
+        }
+    }
+}
+
+fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>, Fault> {
+    let fault = |error| Fault::failed(format!("{}: {error}", path.display()));
+    let size = fs::metadata(path).map_err(fault)?.len();
+    if size > most {
+        return Err(Fault::failed(format!("{}: {size} bytes are too many", path.display())));
+    }
+    fs::read(path).map_err(fault)
+}
+
+/// Opens a model and everything that is needed to run it.
+pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
+    let start = Instant::now();
+    let mut progress = term.progress();
+    let source = open(&setup.model, term)?;
+    let name = source.path().display().to_string();
+    progress.flash(&format!("loading {name}"));
+    let tokenizer = tokenizer(&source)?;
+    let model = Arc::new(Model::bind(&source)?);
+    let config = &model.config;
+    if tokenizer.vocab_size() > config.vocab {
+        let (tokens, rows) = (tokenizer.vocab_size(), config.vocab);
+        return Err(Fault::failed(format!(
+            "{name}: the tokenizer has {tokens} tokens, the embedding {rows} rows"
+        )));
+    }
+    let context = setup.context_for(config.max_context);
+    if let Some(why) = &context.why {
+        term.say(Class::Warning, why);
+    }
+    let session = SessionOptions { context: context.effective, chunk: setup.chunk };
+    let weights = weight_bytes(&source);
+    let options =
+        CpuOptions { threads: setup.threads, rounding: setup.rounding, ..CpuOptions::default() };
+    let state = StateCost::of(config, setup.rounding, options.rewind)?;
+    let memory = MemoryPlan::new(config, weights, state, setup.chunk);
+    check_memory(&memory, session.context, term)?;
+    let engine = Engine::new(Box::new(CpuExecutor::new(Arc::clone(&model), options)?));
+    progress.clear();
+    let state = memory.session.bytes(session.context as u64);
+    term.say(
+        Class::Plain,
+        &format!(
+            "{}: {} layers, {} of weights; a context of {} takes {} when it is full ({}, {:.1} s)",
+            if config.name.is_empty() { &name } else { &config.name },
+            config.layers.len(),
+            human_bytes(weights),
+            session.context,
+            human_bytes(state),
+            engine.backend(),
+            start.elapsed().as_secs_f64(),
+        ),
+    );
+    Ok(Loaded { engine, tokenizer, memory, name, session })
+}
+
+/// The bytes of all tensors.
+pub fn weight_bytes(source: &Source) -> u64 {
+    source.tensors().iter().map(|tensor| tensor.bytes).fold(0, u64::saturating_add)
+}
+
+/// The weights stay in the file, and the system drops what it has no room for; that is slow, not
+/// wrong. What is beside them must fit, or the machine starts to thrash in the middle of an answer.
+pub fn check_memory(plan: &MemoryPlan, context: usize, term: Term) -> Result<(), Fault> {
+    let Some(memory) = Memory::of_this_machine() else { return Ok(()) };
+    let beside = MemoryPlan { weights: 0, ..*plan };
+    beside.check(memory.available, 1, context as u64).map_err(|error| {
+        Fault::failed(format!(
+            "--ctx {context} does not fit in memory, weights not counted: {error}"
+        ))
+    })?;
+    if plan.check(memory.available, 1, context as u64).is_err() {
+        term.say(
+            Class::Warning,
+            &format!(
+                "{} of weights do not fit in {} of free memory: parts will be read again and again",
+                human_bytes(plan.weights),
+                human_bytes(memory.available)
+            ),
+        );
+    }
+    Ok(())
+}
