@@ -6,7 +6,7 @@ use crate::{profile::UnknownEffort, pyjson::JsonError};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EncodeError {
     /// A role that the encoding has no place for.
-    #[error("message {message}: the role `{role}` cannot be rendered")]
+    #[error("message {message}: the role `{}` cannot be rendered", shown(role))]
     Role {
         /// The message.
         message: usize,
@@ -20,7 +20,10 @@ pub enum EncodeError {
         message: usize,
     },
     /// Tool arguments that are JSON, but no object.
-    #[error("message {message}: the arguments of the call of `{tool}` are not a JSON object")]
+    #[error(
+        "message {message}: the arguments of the call of `{}` are not a JSON object",
+        shown(tool)
+    )]
     ArgumentsNotObject {
         /// The message.
         message: usize,
@@ -42,7 +45,7 @@ pub enum RequestError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// A field is missing, of the wrong type, or has a value that is not known.
-    #[error("{path}: {problem}")]
+    #[error("{}: {}", shown(path), shown(problem))]
     Field {
         /// Where, as in `messages[2].content`.
         path: String,
@@ -74,5 +77,37 @@ fn quoted(found: &str) -> String {
 impl ParseError {
     pub(crate) fn new(problem: &'static str, found: &str) -> ParseError {
         ParseError { problem, found: found.chars().take(60).collect() }
+    }
+}
+
+/// Text from a client, made fit for one line: a role or a name may be a megabyte long or hold line
+/// feeds.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 160;
+    let mut line = String::new();
+    for character in text.chars().take(LONGEST) {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_on_one_line() {
+        let role = "a\nb\u{9b}2J".to_owned();
+        let error = EncodeError::Role { message: 3, role };
+        assert_eq!(error.to_string(), r"message 3: the role `a\nb\u{9b}2J` cannot be rendered");
+        let long = RequestError::field("x".repeat(1 << 20), "y\0".repeat(1 << 20));
+        assert!(long.to_string().len() < 1000);
     }
 }
