@@ -85,8 +85,8 @@ impl Error {
 }
 
 /// Text from a file, made fit for one line of a terminal: a name may be a megabyte long or hold
-/// escape sequences.
-pub(crate) fn shown(text: impl Display) -> String {
+/// escape sequences. For the messages of everyone who reads a model's files.
+pub fn shown(text: impl Display) -> String {
     const LONGEST: usize = 120;
     let text = text.to_string();
     let mut line: String = text.chars().take(LONGEST).flat_map(show_char).collect();

@@ -23,7 +23,7 @@ mod writer;
 
 pub use array::{Array, Element};
 pub use directory::TensorInfo;
-pub use error::Error;
+pub use error::{Error, shown};
 pub use gguf::Gguf;
 pub use meta::Meta;
 pub use safetensors::{Dtype, Safetensors, SafetensorsWriter, StInfo};

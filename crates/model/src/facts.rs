@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ds4_gguf::{Gguf, Meta};
+use ds4_gguf::{Gguf, Meta, shown};
 use serde_json::Value;
 
 use crate::ModelError;
@@ -47,6 +47,10 @@ impl Facts<'_> {
         ModelError::Key { path: self.path().to_owned(), key: self.name(key), reason: reason.into() }
     }
 
+    fn mistyped(&self, key: Key, value: &Value, wanted: &str) -> ModelError {
+        self.wrong(key, format!("{} is not {wanted}", shown(value)))
+    }
+
     fn json(&self, key: Key) -> Option<&Value> {
         match self {
             Facts::Json { value, .. } if !key.json.is_empty() => {
@@ -75,7 +79,7 @@ impl Facts<'_> {
         let Some(value) = self.json(key) else { return Ok(None) };
         match value.as_u64() {
             Some(count) => Ok(Some(count)),
-            None => Err(self.wrong(key, format!("{value} is not a whole number"))),
+            None => Err(self.mistyped(key, value, "a whole number")),
         }
     }
 
@@ -99,7 +103,7 @@ impl Facts<'_> {
             meta.get_f64(&name)?
         } else if let Some(value) = self.json(key) {
             let number = value.as_f64();
-            Some(number.ok_or_else(|| self.wrong(key, format!("{value} is not a number")))?)
+            Some(number.ok_or_else(|| self.mistyped(key, value, "a number"))?)
         } else {
             None
         };
@@ -140,7 +144,7 @@ impl Facts<'_> {
         let Some(value) = self.json(key) else { return Ok(None) };
         match value.as_bool() {
             Some(yes) => Ok(Some(yes)),
-            None => Err(self.wrong(key, format!("{value} is not true or false"))),
+            None => Err(self.mistyped(key, value, "true or false")),
         }
     }
 
@@ -152,7 +156,7 @@ impl Facts<'_> {
         let Some(value) = self.json(key) else { return Ok(None) };
         match value.as_str() {
             Some(text) => Ok(Some(text.to_owned())),
-            None => Err(self.wrong(key, format!("{value} is not text"))),
+            None => Err(self.mistyped(key, value, "text")),
         }
     }
 
@@ -163,7 +167,7 @@ impl Facts<'_> {
             array.f64s().take(len).collect::<Result<_, _>>()?
         } else if let Some(value) = self.json(key) {
             let list = value.as_array();
-            let list = list.ok_or_else(|| self.wrong(key, format!("{value} is not a list")))?;
+            let list = list.ok_or_else(|| self.mistyped(key, value, "a list"))?;
             // What is no number becomes NaN, and is refused below with its place.
             list.iter().take(len).map(|x| x.as_f64().unwrap_or(f64::NAN)).collect()
         } else {

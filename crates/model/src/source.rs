@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ds4_gguf::{Dtype, Gguf, Safetensors, StInfo, TensorInfo};
+use ds4_gguf::{Dtype, Gguf, Safetensors, StInfo, TensorInfo, shown};
 use ds4_host::Region;
 use ds4_quant::{Format, Layout, decode_row};
 use serde_json::Value;
@@ -86,7 +86,7 @@ impl Source {
             other => Err(ModelError::Key {
                 path: gguf.path().to_owned(),
                 key: key.into(),
-                reason: format!("{other:?} is not {ARCHITECTURE:?}, the one this program runs"),
+                reason: not_ours(other, ARCHITECTURE),
             }),
         }
     }
@@ -100,15 +100,10 @@ impl Source {
         }
         let text = fs::read(&path).map_err(|e| json(e.to_string()))?;
         let config: Value = serde_json::from_slice(&text).map_err(|e| json(e.to_string()))?;
-        match config.get("model_type").and_then(Value::as_str) {
-            Some(MODEL_TYPE) => {}
-            other => {
-                return Err(ModelError::Key {
-                    path,
-                    key: "model_type".into(),
-                    reason: format!("{other:?} is not {MODEL_TYPE:?}, the one this program runs"),
-                });
-            }
+        let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        if model_type != MODEL_TYPE {
+            let reason = not_ours(model_type, MODEL_TYPE);
+            return Err(ModelError::Key { path, key: "model_type".into(), reason });
         }
         let tensors = Safetensors::open(dir)?;
         Ok(Source::Checkpoint { path: dir.to_owned(), config, tensors })
@@ -456,6 +451,10 @@ impl Fetched {
             }
         }
     }
+}
+
+fn not_ours(found: &str, ours: &str) -> String {
+    format!("`{}` is not `{ours}`, the one this program runs", shown(found))
 }
 
 /// Where a checkpoint keeps the scales of a matrix.

@@ -182,6 +182,9 @@ fn other_architectures_are_refused() {
     let keys = &[("general.architecture", Some(Value::Str(b"llama")))];
     let message = refusal(&Changes { keys, ..Changes::default() });
     assert!(message.contains("llama") && message.contains("deepseek4"), "{message}");
+    let megabyte = vec![b'x'; 1 << 20];
+    let keys = &[("general.architecture", Some(Value::Str(&megabyte)))];
+    assert!(refusal(&Changes { keys, ..Changes::default() }).len() < 400);
 }
 
 #[test]

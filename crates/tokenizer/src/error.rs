@@ -33,20 +33,3 @@ impl Error {
         Error::Field { file: file.to_owned(), field: field.into(), reason: reason.into() }
     }
 }
-
-/// Text from a file, made fit for one line: a token may be a megabyte long or hold line feeds.
-pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut line = String::new();
-    for character in text.chars().take(LONGEST) {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    if text.chars().nth(LONGEST).is_some() {
-        line.push('…');
-    }
-    line
-}

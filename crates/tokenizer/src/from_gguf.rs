@@ -1,14 +1,8 @@
 //! The tokenizer that a GGUF file carries in its metadata.
 
-use ds4_gguf::{Gguf, Meta};
+use ds4_gguf::{Gguf, Meta, shown};
 
-use crate::{
-    Tokenizer,
-    error::{Error, shown},
-    markers::NOT_SPECIAL,
-    tokenizer::Tables,
-    vocabulary::Kind,
-};
+use crate::{Tokenizer, error::Error, markers::NOT_SPECIAL, tokenizer::Tables, vocabulary::Kind};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const SPLIT: &str = "tokenizer.ggml.pre";

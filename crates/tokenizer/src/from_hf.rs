@@ -3,18 +3,13 @@
 //! The format can describe many tokenizers. This one is implemented; a file that asks for anything
 //! else is refused, because a prompt that is split differently is answered worse, silently.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Display};
 
+use ds4_gguf::shown;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    Tokenizer,
-    error::{Error, shown},
-    split::PATTERNS,
-    tokenizer::Tables,
-    vocabulary::Kind,
-};
+use crate::{Tokenizer, error::Error, split::PATTERNS, tokenizer::Tables, vocabulary::Kind};
 
 const BOS: &str = "<｜begin▁of▁sentence｜>";
 const EOS: &str = "<｜end▁of▁sentence｜>";
@@ -76,7 +71,7 @@ impl Tokenizer {
     /// Loads a `tokenizer.json`. `name` stands for it in messages.
     pub fn from_hf_json(json: &[u8], name: &str) -> Result<Tokenizer, Error> {
         let file: File = serde_json::from_slice(json)
-            .map_err(|error| Error::field(name, "JSON", shown(&error.to_string())))?;
+            .map_err(|error| Error::field(name, "JSON", shown(error)))?;
         file.check(name)?;
         let tokens = file.tokens(name)?;
         let marker = |content: &str| {
@@ -110,8 +105,8 @@ impl Tokenizer {
 impl File {
     /// Refuses whatever would make other tokens than ours.
     fn check(&self, name: &str) -> Result<(), Error> {
-        let unsupported = |field: &str, found: &dyn ToString| {
-            let reason = format!("`{}` is not supported", shown(&found.to_string()));
+        let unsupported = |field: &str, found: &dyn Display| {
+            let reason = format!("`{}` is not supported", shown(found));
             Err(Error::field(name, field, reason))
         };
         let no_normalizer = json!({ "type": "Sequence", "normalizers": [] });
@@ -173,7 +168,7 @@ impl File {
             let differs = |(key, value): (&String, &Value)| found[key] != *value;
             if expected.as_object().is_some_and(|fields| fields.iter().any(differs)) {
                 let field = format!("pre_tokenizer.pretokenizers[{index}]");
-                let reason = format!("is `{}`, not the official split", shown(&found.to_string()));
+                let reason = format!("is `{}`, not the official split", shown(found));
                 return Err(Error::field(name, field, reason));
             }
         }

@@ -2,9 +2,11 @@
 
 use std::{collections::HashMap, fmt, ops::Range};
 
+use ds4_gguf::shown;
+
 use crate::{
     Decoder, alphabet,
-    error::{Error, shown},
+    error::Error,
     markers::{MarkerSet, Span},
     merges::{Merges, Row},
     split,
