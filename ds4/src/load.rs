@@ -133,3 +133,22 @@ pub fn check_memory(plan: &MemoryPlan, context: usize, term: Term) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_stands_beside_the_weights_must_fit() {
+        let per_1k_tokens = 1 << 30;
+        let session = StateCost { fixed: 0, per_1k_tokens };
+        // More weights than any machine has memory are slow, and no reason to refuse.
+        let plan = MemoryPlan { weights: 1 << 60, scratch: 0, session };
+        let term = Term { out_is_terminal: false, err_is_terminal: false, colours_wanted: false };
+        assert_eq!(check_memory(&plan, 1, term), Ok(()));
+        let Err(Fault::Failed(line)) = check_memory(&plan, 1 << 40, term) else { panic!() };
+        assert!(line.contains("--ctx 1099511627776 does not fit"), "{line}");
+        assert!(line.contains("would fit"), "{line}");
+    }
+}

@@ -2,8 +2,13 @@
 
 mod program;
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::BufWriter,
+    path::Path,
+};
 
+use ds4_gguf::{Gguf, GgufWriter};
 use program::{PLAIN_MODEL, QUANT_MODEL, ds4, ds4_with_input, fixture, folder};
 use serde_json::Value;
 
@@ -110,6 +115,44 @@ fn markers_in_a_prompt_are_text_unless_it_is_raw() {
     let injected: Value = serde_json::from_str(&injected.out).unwrap();
     let count = |dump: &Value| dump["prompt_tokens"].as_u64().unwrap();
     assert!(count(&injected) > count(&plain) + 20, "markers became tokens");
+}
+
+/// A fixture whose tokenizer calls no token a marker.
+fn model_without_markers() -> String {
+    let path = folder("no_markers").join("model.gguf");
+    let gguf = Gguf::open(Path::new(&fixture(PLAIN_MODEL))).unwrap();
+    let mut writer = GgufWriter::new(&path);
+    for (key, value) in gguf.meta().iter() {
+        match (key, value) {
+            ("tokenizer.ggml.token_type", ds4_gguf::Value::Array(types)) => {
+                writer.put_array(key, (0..types.len()).map(|_| 1i32));
+            }
+            _ => writer.put_value(key, value),
+        }
+    }
+    for tensor in gguf.tensors() {
+        writer.tensor(&tensor.name, &tensor.dims, tensor.type_id).unwrap();
+    }
+    let mut stream = writer.begin(BufWriter::new(File::create(&path).unwrap())).unwrap();
+    for tensor in gguf.tensors() {
+        stream.write(&tensor.name, [&*gguf.data(tensor).unwrap()]).unwrap();
+    }
+    stream.finish().unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_model_that_cannot_chat_says_why() {
+    let model = model_without_markers();
+    for args in [&["run", "-p", "hi"][..], &["logits", "-p", "hi"], &["chat"]] {
+        let run = ds4(&[args, &["-m", &model]].concat());
+        assert_eq!(run.code, Some(1));
+        let line = run.err.lines().last().unwrap();
+        assert!(line.contains("lacks <｜begin▁of▁sentence｜> "), "{run:?}");
+    }
+    let report = ds4(&["inspect", &model]).good().out;
+    assert!(report.contains("cannot chat, lacks"), "{report}");
+    ds4(&["run", "--raw", "-m", &model, "-p", "hi", "-n", "3", "--temp", "0"]).good();
 }
 
 #[test]

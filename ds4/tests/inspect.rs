@@ -41,6 +41,7 @@ fn fixtures_are_complete_and_the_two_forms_agree() {
         assert_eq!(sum, bytes);
         let layers = report["shape"]["layers"].as_u64().unwrap() as usize;
         assert_eq!(report["shape"]["compress_ratios"].as_array().unwrap().len(), layers);
+        assert!(report["problem"].is_null() && report["tensors"]["unused"].as_array().is_some());
         assert!(report["tokenizer"]["missing_markers"].as_array().unwrap().is_empty());
 
         let text = ds4(&["--inspect", "-m", &model]).good().out;
@@ -76,6 +77,21 @@ fn rewritten(to: &Path, keep: impl Fn(&str) -> bool, damage: &str) {
         stream.write(&tensor.name, [bytes]).unwrap();
     }
     stream.finish().unwrap();
+}
+
+#[test]
+fn a_longer_context_needs_more_and_none_is_longer_than_the_models() {
+    let model = fixture(PLAIN_MODEL);
+    let state = |context: &str| {
+        let report = json(&[&model, "--ctx", context]);
+        (
+            report["memory"]["context"].as_u64().unwrap(),
+            report["memory"]["session"].as_u64().unwrap(),
+        )
+    };
+    assert!(state("100000").1 > state("1000").1);
+    let most = json(&[&model])["shape"]["max_context"].as_u64().unwrap();
+    assert_eq!(state("4294967296").0, most);
 }
 
 #[test]

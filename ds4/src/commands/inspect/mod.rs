@@ -13,8 +13,8 @@ use self::report::Report;
 use crate::{
     fault::Fault,
     load,
-    plan::ModelChoice,
-    term::{Term, human_bytes},
+    plan::{self, ModelChoice},
+    term::{Class, Term, human_bytes},
 };
 
 /// What to find out, and how to say it.
@@ -32,7 +32,11 @@ pub fn run(
 ) -> Result<(), Fault> {
     let source = load::open(model, term)?;
     let config = source.config()?;
-    let mut report = Report::of(&source, &config, wanted.context)?;
+    let context = plan::context(wanted.context, config.max_context);
+    if let Some(why) = &context.why {
+        term.say(Class::Warning, why);
+    }
+    let mut report = Report::of(&source, &config, context.effective)?;
     if report.missing.is_empty() {
         // Binding also checks shapes and types, and reads every vector.
         match Model::bind(&source) {

@@ -9,7 +9,7 @@ use ds4_model::{Compression, Config, Rounding, Source, catalogue};
 use ds4_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use crate::{fault::Fault, load, plan, render::missing_markers};
+use crate::{fault::Fault, load, render::missing_markers};
 
 pub struct Report {
     pub path: String,
@@ -56,7 +56,7 @@ pub struct MemoryNeed {
 }
 
 impl Report {
-    pub fn of(source: &Source, config: &Config, context: Option<usize>) -> Result<Report, Fault> {
+    pub fn of(source: &Source, config: &Config, context: usize) -> Result<Report, Fault> {
         let audit = source.audit(config);
         let (count, bytes) = audit.types.values().fold((0, 0u64), |(count, bytes), of_type| {
             (count + of_type.0 as usize, bytes.saturating_add(of_type.1))
@@ -171,11 +171,11 @@ impl Report {
     }
 }
 
-fn memory(config: &Config, weights: u64, context: Option<usize>) -> Result<MemoryNeed, Fault> {
+fn memory(config: &Config, weights: u64, context: usize) -> Result<MemoryNeed, Fault> {
     let rewind = CpuOptions::default().rewind;
     let state = StateCost::of(config, Rounding::Official, rewind)?;
     Ok(MemoryNeed {
-        context: plan::context(context, config.max_context).effective,
+        context,
         plan: MemoryPlan::new(config, weights, state, DEFAULT_CHUNK),
         available: Memory::of_this_machine().map(|memory| memory.available),
     })
