@@ -42,7 +42,7 @@ class Documents:
     def long(self, rng, length):
         """One long text with questions, cut to fit."""
         while True:
-            d = retrieval.sample(rng, rng.randint(12_000, 37_000))
+            d = retrieval.sample(rng, rng.randint(12_000, 41_000))
             d["thinking"] = rng.random() < 0.4
             ids, weights = self.conversation(d, HAYSTACK)
             if len(ids) <= length:

@@ -124,6 +124,10 @@ class Trainer:
         log = open(self.out / "log.jsonl", "a")
         shown = time.time()
         for tokens, weight, doc in loader:
+            if self.step % 400 == 399:
+                self.seconds, since = self.seconds + time.time() - began, time.time()
+                seconds, began = seconds - (since - began), since
+                self.save()
             if self.step >= until or time.time() - began > seconds:
                 break
             long = tuple(tokens.shape) == LONG

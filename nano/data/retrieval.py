@@ -9,7 +9,7 @@ KINDS = [
     ("The access number for the {p} is {v}.", "What is the access number for the {p}?", "The access number for the {p} is {v}.", "number"),
     ("{x} keeps the key in the {w}.", "Where does {x} keep the key?", "{x} keeps the key in the {w}.", "thing"),
     ("The password of {x} is {z}.", "What is the password of {x}?", "The password of {x} is {z}.", "word"),
-    ("{x} was born in the year {v}.", "In which year was {x} born?", "{x} was born in the year {v}.", "number"),
+    ("{x} wrote {v} letters.", "How many letters did {x} write?", "{x} wrote {v} letters.", "number"),
     ("The train to {c} leaves from platform {v}.", "From which platform does the train to {c} leave?", "The train to {c} leaves from platform {v}.", "number"),
     ("The room number of {x} is {v}.", "What is the room number of {x}?", "The room number of {x} is {v}.", "number"),
 ]  # fmt: skip
@@ -49,6 +49,9 @@ def sample(rng, characters=None, questions=None):
     needles = list(needles.values())
     for fact, _, _, _ in needles:
         i = rng.randrange(len(paragraphs))
+        if rng.random() < 0.35:
+            paragraphs.insert(i, fact)
+            continue
         sentences = paragraphs[i].split(". ")
         sentences.insert(rng.randint(0, len(sentences)), fact.rstrip("."))
         paragraphs[i] = ". ".join(sentences)
@@ -74,8 +77,8 @@ def test_items(rng, count, filler):
             found = drawn(rng, True)
             needles[found[1]] = found
         (fact, ask, _, check), *others = needles.values()
-        size, n = 0, 0
-        while size < rng.randint(33000, 35000):
+        size, n, enough = 0, 0, rng.randint(36_500, 38_500)
+        while size < enough:
             size += len(filler[(start + n) % len(filler)]) + 2
             n += 1
         places = [rng.randint(0, int(n * 0.9)) for _ in needles]

@@ -393,8 +393,11 @@ def refusal(rng, test=False):
 def small_talk(rng):
     from data import chat, selfknow
 
-    if rng.random() < 0.5:
+    r = rng.random()
+    if r < 0.4:
         question, reasoning, answer, _ = selfknow.turn(rng)
+    elif r < 0.6:
+        question, reasoning, answer, _ = arithmetic.turn(rng)
     else:
         question, reasoning, answer = chat.turn(rng)
     return question, "No tool is needed. " + reasoning, answer
@@ -409,7 +412,7 @@ def sample(rng):
         return {"messages": head + [{"role": "user", "content": ask}, {"role": "assistant", "content": answer, "reasoning": reasoning}], "tools": schemas}
     if r < 0.17:
         ask, reasoning, answer = small_talk(rng)
-        _, schemas = toolbox(rng, rng.sample(list(KINDS), rng.randint(1, 4)), most=0)
+        _, schemas = toolbox(rng, rng.sample([k for k in KINDS if k != "calc"], rng.randint(1, 4)), most=0)
         return {"messages": head + [{"role": "user", "content": ask}, {"role": "assistant", "content": answer, "reasoning": reasoning}], "tools": schemas}
     scripts = []
     for _ in range(rng.choice([1, 1, 1, 2])):
