@@ -8,7 +8,7 @@ use std::{
 };
 
 use ds4_gguf::{Dtype, Gguf, Safetensors, StInfo, TensorInfo, shown};
-use ds4_host::Region;
+use ds4_host::{HostError, Region};
 use ds4_quant::{Format, Layout, decode_row};
 use serde_json::Value;
 
@@ -94,11 +94,12 @@ impl Source {
     fn open_checkpoint(dir: &Path) -> Result<Source, ModelError> {
         let path = dir.join("config.json");
         let json = |reason: String| ModelError::Json { path: path.clone(), reason };
-        let size = fs::metadata(&path).map_err(|e| json(e.to_string()))?.len();
+        let io = |source| HostError::Io { path: path.clone(), source };
+        let size = fs::metadata(&path).map_err(io)?.len();
         if size > MAX_CONFIG_BYTES {
             return Err(json(format!("{size} bytes are too many for a description")));
         }
-        let text = fs::read(&path).map_err(|e| json(e.to_string()))?;
+        let text = fs::read(&path).map_err(io)?;
         let config: Value = serde_json::from_slice(&text).map_err(|e| json(e.to_string()))?;
         let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
         if model_type != MODEL_TYPE {
