@@ -7,7 +7,7 @@ use std::{
 
 use ds4_model::{Model, Rounding};
 
-use crate::{EngineError, Executor, SavedSession, Session, StateCost};
+use crate::{EngineError, Executor, SavedSession, Session, Stage, StateCost};
 
 /// Tokens per prefill chunk unless the caller says otherwise.
 pub const DEFAULT_CHUNK: usize = 512;
@@ -73,6 +73,17 @@ impl Engine {
     /// Bytes that the state of all open sessions takes now.
     pub fn state_bytes(&self) -> Result<usize, EngineError> {
         Ok(self.executor()?.state_bytes())
+    }
+
+    /// Where the time of all steps since the last reset went; empty if the backend does not measure it.
+    pub fn stages(&self) -> Result<Vec<Stage>, EngineError> {
+        Ok(self.executor()?.stages())
+    }
+
+    /// Starts measuring [`Engine::stages`] anew.
+    pub fn reset_stages(&self) -> Result<(), EngineError> {
+        self.executor()?.reset_stages();
+        Ok(())
     }
 
     /// An empty session.

@@ -42,6 +42,9 @@ pub enum EngineError {
         /// The length there is.
         len: usize,
     },
+    /// Sessions that cannot share a batch. Nothing was evaluated.
+    #[error("sessions of different engines cannot step together")]
+    OtherEngine,
     /// The executor could not.
     #[error(transparent)]
     Executor(#[from] ExecError),

@@ -62,6 +62,19 @@ impl Logits {
     }
 }
 
+/// What one part of a step has cost since the last reset, summed over all layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// What it does.
+    pub name: &'static str,
+    /// Time that it took.
+    pub nanoseconds: u64,
+    /// Bytes of weights and cached rows that it read.
+    pub bytes: u64,
+    /// Multiplications and additions.
+    pub operations: u64,
+}
+
 /// Why an executor could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -141,4 +154,13 @@ pub trait Executor: Send {
 
     /// Bytes that the state of all open slots takes now.
     fn state_bytes(&self) -> usize;
+
+    /// Where the time of all steps since the last reset went, in the order of a step. Empty if the
+    /// executor does not measure it.
+    fn stages(&self) -> Vec<Stage> {
+        Vec::new()
+    }
+
+    /// Starts measuring stages anew.
+    fn reset_stages(&mut self) {}
 }

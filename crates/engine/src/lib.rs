@@ -15,10 +15,11 @@ mod saved;
 mod session;
 mod shape;
 mod state;
+mod together;
 
 pub use engine::{DEFAULT_CHUNK, Engine, SessionOptions};
 pub use error::EngineError;
-pub use executor::{ExecError, Executor, Feed, Logits, SlotId, Want};
+pub use executor::{ExecError, Executor, Feed, Logits, SlotId, Stage, Want};
 pub use plan::{DoesNotFit, MemoryPlan, StateCost};
 pub use ranking::{TokenLogprob, argmax, logprob, top_logprobs};
 pub use sampler::{Sampler, SamplerError, SamplerOptions};

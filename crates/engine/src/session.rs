@@ -4,7 +4,7 @@
 //! interrupted. Callers say what the timeline should be ([`Session::sync`]); the session finds the
 //! cheapest way there and reports it.
 
-use std::{fmt, mem, ops::ControlFlow, sync::Arc};
+use std::{fmt, mem, ops::ControlFlow, slice, sync::Arc};
 
 use crate::{
     Engine, EngineError, Feed, Logits, SavedSession, SessionOptions, SlotId, Want,
@@ -148,6 +148,20 @@ impl Session {
         self.check_room(self.tokens.len().saturating_add(1))?;
         self.check_ids(&[token], self.tokens.len())?;
         self.step(&[token])
+    }
+
+    /// What a batch in which this session evaluates `token` next must name, or why it cannot.
+    pub(crate) fn feed<'a>(&self, token: &'a u32) -> Result<Feed<'a>, EngineError> {
+        self.check_room(self.tokens.len().saturating_add(1))?;
+        self.check_ids(slice::from_ref(token), self.tokens.len())?;
+        Ok(Feed { slot: self.slot, tokens: slice::from_ref(token), want: Want::Last })
+    }
+
+    /// Takes over what a batch has done: the slot has `token` now, and these logits.
+    pub(crate) fn follow(&mut self, token: u32, logits: &[f32]) {
+        self.tokens.push(token);
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
     }
 
     /// Evaluates more tokens and hands out the logits after each, with its position.

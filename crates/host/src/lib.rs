@@ -5,8 +5,10 @@
 
 mod cores;
 mod memory;
+mod processor;
 mod region;
 
 pub use cores::physical_cores;
 pub use memory::{Memory, peak_resident_bytes};
+pub use processor::processor_name;
 pub use region::{HostError, Region};
