@@ -169,19 +169,21 @@ fn render(value: &Value) {
     let messages = accepted(messages_from_json(value));
     for profile in [Profile::Preview, Profile::Official, Profile::Hosted] {
         if let Some(conversation) = &conversation {
-            accepted(conversation.render(profile)).map(check_markers);
+            accepted(conversation.render(profile)).iter().for_each(check_markers);
         }
         for mode in [Mode::Chat, Mode::Thinking] {
             if let Some(messages) = &messages {
-                accepted(encode(messages, &Options::new(profile, mode))).map(check_markers);
+                accepted(encode(messages, &Options::new(profile, mode)))
+                    .iter()
+                    .for_each(check_markers);
             }
         }
     }
 }
 
-fn check_markers(prompt: Prompt) {
+fn check_markers(prompt: &Prompt) {
     let mut end = 0;
-    for range in prompt.specials {
+    for range in prompt.specials.iter().cloned() {
         assert!(range.start >= end, "markers overlap");
         end = range.end;
         let marker = prompt.text.get(range).expect("a marker on the text's characters");

@@ -9,6 +9,7 @@ mod conversations;
 mod models;
 mod refusal;
 mod sessions;
+mod shapes;
 mod tiny;
 mod tokenizers;
 
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tokenizer", run: tokenizers::file, seeds: tokenizers::file_seeds },
     Target { name: "text", run: tokenizers::text, seeds: tokenizers::text_seeds },
     Target { name: "model", run: models::bind, seeds: models::seeds },
+    Target { name: "shapes", run: shapes::run, seeds: shapes::seeds },
     Target { name: "session", run: sessions::import, seeds: sessions::import_seeds },
     Target {
         name: "completion",

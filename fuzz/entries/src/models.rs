@@ -38,7 +38,7 @@ fn checkpoint(data: &[u8]) -> Option<Source> {
     Some(Source::Checkpoint { path: PathBuf::from("fuzz"), config, tensors })
 }
 
-fn use_source(source: &Source) -> bool {
+pub(crate) fn use_source(source: &Source) -> bool {
     let Some(config) = accepted(source.config()) else { return false };
     for rounding in [Rounding::Plain, Rounding::Official] {
         if let Some(state) = accepted(StateCost::of(&config, rounding, 128)) {

@@ -1,12 +1,14 @@
 //! Models of a few kilobytes with every mechanism of the architecture, in two of the file styles.
 
+use std::iter;
+
 use ds4_gguf::{Dtype, GgufWriter, SafetensorsWriter};
 use ds4_model::{
     Compression, Config, Indexer, Rope,
     catalogue::{self, Entry, Kind},
     describe,
 };
-use ds4_quant::Format;
+use ds4_quant::{Format, encode_row};
 use serde_json::{Value, json};
 
 /// GGUF's number for 32-bit integers.
@@ -95,25 +97,38 @@ pub fn gguf(config: &Config, narrow: Format) -> Vec<u8> {
         writer.tensor(name, dims, type_id).expect("a tensor of the catalogue");
     }
     let mut stream = writer.begin(Vec::new()).expect("a directory");
+    let mut random = Random(1);
     for (name, dims, format) in &tensors {
         let rows: u64 = dims.iter().skip(1).product();
-        let row_bytes = format
-            .map_or(4 * dims[0] as usize, |f| f.row_bytes(dims[0] as usize).expect("whole blocks"));
-        let row = format.map_or(vec![0; row_bytes], |format| small_values(format, row_bytes));
-        stream.write(name, (0..rows).map(|_| &row)).expect("as many bytes as announced");
+        let cols = dims[0] as usize;
+        let mut row = || match format {
+            Some(format) => random.row(*format, cols),
+            None => vec![0; 4 * cols],
+        };
+        let rows: Vec<Vec<u8>> = iter::repeat_with(&mut row).take(rows as usize).collect();
+        stream.write(name, rows).expect("as many bytes as announced");
     }
     stream.finish().expect("all tensors")
 }
 
-/// A row of values that are not zero, and not large.
-fn small_values(format: Format, row_bytes: usize) -> Vec<u8> {
-    const QUARTER: [u8; 4] = 0.25f32.to_le_bytes();
-    const HALF_OF_F16: [u8; 2] = [0x00, 0x38];
-    match format {
-        Format::F32 => QUARTER.repeat(row_bytes / 4),
-        Format::F16 => HALF_OF_F16.repeat(row_bytes / 2),
-        // A scale of 2^-13 as F16, or of 2^-6 as E8M0, before small integers.
-        _ => [0x08].repeat(row_bytes),
+/// Weights that are the same everywhere.
+struct Random(u64);
+
+impl Random {
+    /// Values from -0.5 to 0.5.
+    fn row(&mut self, format: Format, cols: usize) -> Vec<u8> {
+        let values: Vec<f32> = iter::repeat_with(|| self.next()).take(cols).collect();
+        let mut row = vec![0; format.row_bytes(cols).expect("whole blocks")];
+        encode_row(format, &values, &mut row).expect("a format that we encode");
+        row
+    }
+
+    /// Xorshift, the upper bits.
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1 << 24) as f32 - 0.5
     }
 }
 
