@@ -185,8 +185,9 @@ mod tests {
     #[test]
     fn codes_stay_within_127() {
         for seed in 1..2000u32 {
-            let x: Vec<f32> =
-                (0..32).map(|i| f32::from_bits(seed.wrapping_mul(2_654_435_761 + i) >> 2)).collect();
+            let x: Vec<f32> = (0..32)
+                .map(|i| f32::from_bits(seed.wrapping_mul(2_654_435_761 + i) >> 2))
+                .collect();
             let activations = quantised(Format::Q8_0, &x);
             assert!(activations.token(0).codes.iter().all(|&q| q >= -127));
         }

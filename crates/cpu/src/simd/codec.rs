@@ -2,59 +2,111 @@
 //!
 //! A step is sixteen blocks of 32 columns, or eight superblocks with two integers each. The formats
 //! are in `blocks` and `superblocks`; `gemv` and `gemm` know nothing of any of them.
+//!
+//! Everything here and there that touches a vector is inlined into a function that is compiled for
+//! the instructions. Closures would not be: hence the plain loops.
 
 use super::{activations::Token, isa::Isa};
 
-/// A format.
+/// A format. The arrays of a step have their sizes in their types, so that nothing is checked twice.
 pub trait Codec {
-    /// Columns of a step.
-    const COLS: usize;
-    /// Bytes of a step.
-    const BYTES: usize;
-    /// Bytes of a step in the second tensor.
-    const SCALES: usize;
-    /// Columns under one scale of the activations.
-    const BLOCK: usize;
+    /// The bytes of a step.
+    type Bytes: Array<u8>;
+    /// Its bytes in the second tensor.
+    type Powers: Array<u8>;
+    /// The codes of its activations, in the form's order.
+    type Codes: Array<i8>;
+    /// Their scales.
+    type Scales: Array<f32>;
+    /// Their sums, one per 16 columns.
+    type Sums: Array<i16>;
 
     /// The exact integers of a step for each of `N` tokens, and the weights' scales of each integer.
     fn step<S: Isa, const N: usize>(
         s: S,
-        bytes: &[u8],
-        scales: &[u8],
-        x: &[Step<'_>; N],
+        bytes: &Self::Bytes,
+        powers: &Self::Powers,
+        x: &[Step<'_, Self>; N],
     ) -> ([S::I; N], S::F);
 
     /// The activations' scales of each integer.
-    fn activation_scales<S: Isa>(s: S, x: &Step<'_>) -> S::F;
+    fn activation_scales<S: Isa>(s: S, scales: &Self::Scales) -> S::F;
+}
+
+/// Fours of columns in a chunk.
+pub const FOURS: usize = 64;
+
+/// What a format is to the multiplication of many tokens: chunks of 256 columns, each in four vectors
+/// of weights without a sign, in groups that share a scale.
+pub trait Chunks: Codec {
+    /// Groups of a chunk.
+    const GROUPS: usize;
+    /// How the scales of groups are kept.
+    const KIND: Kind;
+
+    /// What is added to every weight, where the instruction set adds `signed` to signed bytes.
+    fn bias(signed: i32) -> i32;
+    /// In which four columns of the chunk, counted in the form's order, the `i`th of a group lie.
+    fn four(group: usize, i: usize) -> usize;
+    /// Chunk `i` of a step.
+    fn weights<S: Isa>(s: S, bytes: &Self::Bytes, i: usize) -> [S::B; 4];
+    /// The scales of chunk `i` of a step.
+    fn scales(bytes: &Self::Bytes, powers: &Self::Powers, i: usize) -> ChunkScales;
+}
+
+/// How the sixteen floats of a chunk are used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Each group has a float scale.
+    Floats,
+    /// Groups have integer scales, and the chunk one float.
+    Integers,
+    /// Also each 16 columns have an integer minimum, and the chunk a float for them.
+    Minima,
+}
+
+/// The scales of one chunk of a row.
+pub struct ChunkScales {
+    /// Of `Kind::Floats`, one per group; of the others, that of the integers and that of the minima.
+    pub floats: [f32; 8],
+    /// The integer scales.
+    pub integers: [i16; 16],
+    /// The minima.
+    pub minima: [i16; 16],
 }
 
 /// The activations of one step.
-#[derive(Clone, Copy)]
-pub struct Step<'a> {
-    /// Codes in the form's order.
-    pub codes: &'a [i8],
-    /// One scale per block.
-    pub scales: &'a [f32],
-    /// One sum per 16 columns.
-    pub sums: &'a [i16],
+pub struct Step<'a, C: Codec + ?Sized> {
+    pub codes: &'a C::Codes,
+    pub scales: &'a C::Scales,
+    pub sums: &'a C::Sums,
 }
 
-impl<'a> Step<'a> {
-    /// Step `i` of a token.
-    #[inline(always)]
-    pub fn of<C: Codec>(x: &Token<'a>, i: usize) -> Step<'a> {
-        let (scales, sums) = (C::COLS / C::BLOCK, C::COLS / 16);
-        Step {
-            codes: &x.codes[i * C::COLS..][..C::COLS],
-            scales: &x.scales[i * scales..][..scales],
-            sums: &x.sums[i * sums..][..sums],
-        }
+impl<'a, C: Codec> Step<'a, C> {
+    /// Step `i` of each token.
+    pub fn all<const N: usize>(x: &[Token<'a>; N], i: usize) -> [Step<'a, C>; N] {
+        x.each_ref().map(|x| Step {
+            codes: Array::nth(x.codes, i),
+            scales: Array::nth(x.scales, i),
+            sums: Array::nth(x.sums, i),
+        })
     }
+}
 
-    /// Codes `64 i ..`.
+/// An array whose size is known.
+pub trait Array<T> {
+    /// Its size.
+    const LEN: usize;
+    /// The `i`th of the arrays that a slice consists of.
+    fn nth(of: &[T], i: usize) -> &Self;
+}
+
+impl<T, const N: usize> Array<T> for [T; N] {
+    const LEN: usize = N;
+
     #[inline(always)]
-    pub fn vector<S: Isa>(&self, s: S, i: usize) -> S::B {
-        s.signed(part(self.codes, 64 * i))
+    fn nth(of: &[T], i: usize) -> &[T; N] {
+        part(of, i * N)
     }
 }
 
@@ -63,6 +115,6 @@ impl<'a> Step<'a> {
 pub fn part<T, const N: usize>(of: &[T], at: usize) -> &[T; N] {
     match of[at..].first_chunk() {
         Some(part) => part,
-        None => panic!("{N} elements at {at} of {}", of.len()),
+        None => panic!("the array ends before its part"),
     }
 }

@@ -8,7 +8,7 @@ use ds4_quant::{Format, decode_row};
 pub const LEVELS: [u8; 4] = [8, 25, 43, 0];
 
 /// Which magnitudes each of the 256 indices stands for: entry `j` is bits `2j` and `2j + 1`.
-pub struct Grid([u16; 256]);
+pub struct Grid([[u16; 32]; 8]);
 
 impl Grid {
     /// The one grid. It is read off the decoder, so it is written down in one place only.
@@ -17,20 +17,27 @@ impl Grid {
         &GRID
     }
 
-    /// The bits of all entries.
-    pub fn rows(&self) -> &[u16; 256] {
+    /// The bits of all entries of one row.
+    #[inline(always)]
+    pub fn row(&self, index: u8) -> u16 {
+        self.0[usize::from(index) / 32][usize::from(index) % 32]
+    }
+
+    /// All rows, 32 at a time.
+    #[inline(always)]
+    pub fn eighths(&self) -> &[[u16; 32]; 8] {
         &self.0
     }
 
     /// One magnitude.
     pub fn magnitude(&self, index: u8, entry: usize) -> u8 {
-        LEVELS[usize::from(self.0[usize::from(index)] >> (2 * entry) & 3)]
+        LEVELS[usize::from(self.row(index) >> (2 * entry) & 3)]
     }
 }
 
-fn read() -> [u16; 256] {
-    let mut rows = [0; 256];
-    for (group, rows) in rows.chunks_exact_mut(4).enumerate() {
+fn read() -> [[u16; 32]; 8] {
+    let mut grid = [[0; 32]; 8];
+    for (group, rows) in grid.as_flattened_mut().chunks_exact_mut(4).enumerate() {
         // A block whose scale is 8 and whose signs are all plus: its values are its magnitudes.
         let mut block = [0; 66];
         block[1] = 0x48;
@@ -47,7 +54,7 @@ fn read() -> [u16; 256] {
             }
         }
     }
-    rows
+    grid
 }
 
 #[cfg(test)]
@@ -56,7 +63,7 @@ mod tests {
 
     #[test]
     fn every_index_has_its_own_row() {
-        let mut rows = *Grid::get().rows();
+        let mut rows: Vec<u16> = (0..=255).map(|index| Grid::get().row(index)).collect();
         assert_eq!(rows[..4], [0x0000, 0x0002, 0x0005, 0x0008]);
         rows.sort_unstable();
         assert!(rows.windows(2).all(|pair| pair[0] < pair[1]));

@@ -29,8 +29,8 @@ pub fn row(grid: &Grid, format: Format, bytes: &[u8], scales: &[u8], x: &Token<'
     let row_bytes = |cols: usize| cols / format.block_elems() * format.block_bytes();
     let mut sums = [0.0f32; 16];
     for (i, (x, &scale)) in natural.chunks_exact(block).zip(x.scales).enumerate() {
-        let block_bytes = row_bytes(i * block).min(bytes.len())
-            ..row_bytes((i + 1) * block).min(bytes.len());
+        let block_bytes =
+            row_bytes(i * block).min(bytes.len())..row_bytes((i + 1) * block).min(bytes.len());
         let shares = shares(grid, format, &bytes[block_bytes], scales.get(i), x);
         for ((integer, weight), sum) in
             shares.into_iter().zip(sums[i % turns..].iter_mut().step_by(8))
@@ -77,8 +77,7 @@ fn shares(grid: &Grid, format: Format, block: &[u8], scale: Option<&u8>, x: &[i8
             for (s, (x, &scale)) in x.chunks_exact(16).zip(block).enumerate() {
                 let codes = &block[16 + s / 8 * 32 + s % 2 * 16..];
                 let shift = s % 8 / 2 * 2;
-                sums[0] +=
-                    i32::from(scale & 15) * dot(codes, |&q| i32::from(q >> shift & 3), x);
+                sums[0] += i32::from(scale & 15) * dot(codes, |&q| i32::from(q >> shift & 3), x);
                 sums[1] += i32::from(scale >> 4) * sum(x);
             }
             [(sums[0], half(80)), (sums[1], -half(82))]
@@ -154,12 +153,7 @@ pub fn e4m3_parts(code: u8) -> [i32; 2] {
     }
 }
 
-fn with_minima(
-    x: &[i8],
-    block: &[u8],
-    codes: &[u8],
-    more: impl Fn(usize, usize) -> i32,
-) -> Shares {
+fn with_minima(x: &[i8], block: &[u8], codes: &[u8], more: impl Fn(usize, usize) -> i32) -> Shares {
     let half = |at: usize| f16_decode(u16::from_le_bytes([block[at], block[at + 1]]));
     let s = &block[4..16];
     let mut sums = [0, 0];

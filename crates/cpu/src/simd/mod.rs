@@ -1,0 +1,24 @@
+//! Integer kernels: weights as they lie in the file times activations of one signed byte.
+//!
+//! ...
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod codec;
+mod formats;
+mod gemv;
+mod grid;
+mod isa;
+mod kernels;
+mod order;
+mod portable;
+mod scalar;
+mod weights;
+
+pub use activations::*;
+pub use kernels::*;
+pub use weights::*;
+
+#[cfg(test)]
+mod tests;

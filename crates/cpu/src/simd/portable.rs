@@ -1,0 +1,72 @@
+//! What an instruction set can do without: the same results in plain code, or in fewer instructions.
+
+use super::{grid::Grid, isa::Isa};
+
+/// As `Isa::iq2xxs`.
+#[inline(always)]
+pub fn iq2xxs(grid: &Grid, groups: &[u8; 64]) -> ([u8; 64], [u8; 64]) {
+    let (mut codes, mut signs) = ([0; 64], [0; 64]);
+    let rows = groups.as_chunks::<8>().0.iter().zip(codes.as_chunks_mut::<8>().0);
+    for ((&[a, b, c, d, w0, w1, w2, w3], codes), signs) in rows.zip(signs.as_chunks_mut::<8>().0) {
+        let rows = [a, b, c, d].map(|index| u64::from(grid.row(index)));
+        *codes = (rows[0] | rows[1] << 16 | rows[2] << 32 | rows[3] << 48).to_le_bytes();
+        let word = u64::from(u32::from_le_bytes([w0, w1, w2, w3]));
+        // Each seven signs in a word of 16 bits.
+        let fields = word & 0x7f
+            | (word & 0x3f80) << 9
+            | (word & 0x1f_c000) << 18
+            | (word & 0x0fe0_0000) << 27;
+        let parity = fields ^ fields >> 4;
+        let parity = parity ^ parity >> 2;
+        let parity = (parity ^ parity >> 1) & 0x0001_0001_0001_0001;
+        let eight = fields | parity << 7;
+        *signs = (eight | eight << 8).to_le_bytes();
+    }
+    (codes, signs)
+}
+
+/// The magnitude of an E4M3 code in units of 2^-9, or in units of 2^-1 if it is 4 or more.
+pub const fn e4m3_parts(code: u8) -> [u32; 2] {
+    let (exponent, mantissa) = (code >> 3 & 15, (code & 7) as u32);
+    match exponent {
+        0 => [mantissa, 0],
+        1..=8 => [(8 + mantissa) << (exponent - 1), 0],
+        _ => [0, (8 + mantissa) << (exponent - 9)],
+    }
+}
+
+/// Powers of two by exponent, for the products in units of 2^-9 and for those in units of 2^-1.
+static POWERS: [[u8; 16]; 2] = [
+    [1, 1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0],
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64],
+];
+/// What the mantissa lacks by exponent.
+static HIDDEN: [u8; 16] = [0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
+
+/// As `Isa::dot_e4m3`, in words of 16 bits: a mantissa times a power of two has at most 11.
+#[inline(always)]
+pub fn dot_e4m3<S: Isa>(s: S, sums: [S::I; 2], codes: S::B, x: S::B) -> [S::I; 2] {
+    let x = s.flip(x, codes, s.splat(128));
+    let [mut low, mut high] = sums;
+    for (codes, x) in [(codes, s.sar8(s.shl::<8>(x))), (s.shr::<8>(codes), s.sar8(x))] {
+        let mantissa = s.and(codes, s.splat_word(7));
+        // Indices whose high bytes look up nothing.
+        let exponent = s.or(s.and(s.shr::<3>(codes), s.splat_word(15)), s.splat_word(i16::MIN));
+        let mantissa = s.or(mantissa, s.lookup(s.repeat(&HIDDEN), exponent));
+        let powers = s.lookup(s.repeat(&POWERS[0]), exponent);
+        low = s.dot_words(low, s.mul_words(mantissa, powers), x);
+        let powers = s.lookup(s.repeat(&POWERS[1]), exponent);
+        high = s.dot_words(high, s.mul_words(mantissa, powers), x);
+    }
+    [low, high]
+}
+
+/// As `Isa::turn`.
+#[inline(always)]
+pub fn turn(rows: &[[u8; 64]; 16], groups: &mut [[u8; 64]; 16]) {
+    for (r, row) in rows.iter().enumerate() {
+        for (four, group) in row.as_chunks::<4>().0.iter().zip(&mut *groups) {
+            group[4 * r..4 * r + 4].copy_from_slice(four);
+        }
+    }
+}
