@@ -12,6 +12,7 @@ mod dequant;
 mod encoding;
 mod noise;
 mod oracle;
+mod synth;
 mod tokens;
 
 use std::{env, process::ExitCode};
@@ -30,6 +31,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "tokens", usage: TOKENS_USAGE, run: tokens::run },
     Command { name: "dequant", usage: dequant::USAGE, run: dequant::run },
     Command { name: "noise", usage: noise::USAGE, run: noise::run },
+    Command { name: "synth", usage: synth::USAGE, run: synth::run },
 ];
 
 const ENCODING_USAGE: &str = "--set FILE.jsonl [--tokenizer FILE] [--ids real|small] [--verbose]
