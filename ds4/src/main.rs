@@ -23,7 +23,7 @@ use std::{
     process::ExitCode,
 };
 
-use commands::{inspect, logits, logprobs, perplexity, run, tokens};
+use commands::{bench, inspect, logits, logprobs, perplexity, run, tokens};
 use fault::Fault;
 use flags::parse::{Asked, parse};
 use plan::Plan;
@@ -79,5 +79,6 @@ fn obey(
         Plan::Perplexity { setup, path, text, tokens } => {
             perplexity::run(&setup, &path, &text, tokens, out, term)
         }
+        Plan::Bench(setup, wanted) => bench::run(&setup, &wanted, out, term),
     }
 }

@@ -1,6 +1,8 @@
 //! From what was typed to what will be done: defaults filled in, contradictions refused, the prompt
 //! read. What depends on the model is settled once the model is known ([`Setting`]).
 
+mod bench;
+
 use std::{
     env, fs,
     hash::{BuildHasher, Hasher, RandomState},
@@ -16,6 +18,8 @@ use crate::{
     fault::Fault,
     flags::{Args, Command, complete::SHELLS},
 };
+
+pub use bench::{Bench, BenchPrompt, is_dash};
 
 /// The model that the original looks for.
 const DEFAULT_MODEL: &str = "ds4flash.gguf";
@@ -65,6 +69,7 @@ pub enum Plan {
         text: String,
         tokens: usize,
     },
+    Bench(Setup, Bench),
 }
 
 /// Which model.
@@ -170,6 +175,10 @@ impl Plan {
                 }
                 let text = read_text(&path)?;
                 Plan::Perplexity { setup: setup(&args), path, text, tokens: tokens(&args) }
+            }
+            Command::Bench => {
+                let bench = Bench::of(&args)?;
+                Plan::Bench(Setup { context: Some(bench.context()), ..setup(&args) }, bench)
             }
         })
     }

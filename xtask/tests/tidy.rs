@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["gguf", "host", "quant"]),
     ("engine", &["model", "quant"]),
     ("cpu", &["engine", "host", "model", "quant"]),
+    ("lab", &["engine", "host", "model", "quant"]),
 ];
 /// What backends must never see: text, JSON, sockets.
 const NOT_IN_BACKENDS: &[&str] = &["serde_json", "ds4-tokenizer", "ds4-prompt", "axum", "hyper"];

@@ -1,5 +1,6 @@
 //! One file for each command: what it prints, and in which form.
 
+pub mod bench;
 pub mod inspect;
 pub mod logits;
 pub mod logprobs;

@@ -51,5 +51,26 @@ pub struct Args {
     pub check: bool,
     pub perplexity_file: Option<PathBuf>,
 
+    pub bench: BenchArgs,
+
     pub version: bool,
+}
+
+/// What was typed for a benchmark alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BenchArgs {
+    pub chat_prompt_file: Option<PathBuf>,
+    pub ctx_start: Option<u64>,
+    pub ctx_max: Option<u64>,
+    pub ctx_alloc: Option<u64>,
+    pub step_incr: Option<u64>,
+    pub step_mul: Option<f32>,
+    pub gen_tokens: Option<u64>,
+    pub batches: Vec<usize>,
+    pub runs: Option<u64>,
+    pub warm_up: Option<u64>,
+    pub roofline: bool,
+    pub csv: Option<PathBuf>,
+    pub json: Option<PathBuf>,
+    pub svg: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use ds4_prompt::{Profile, Thinking};
 
 use super::{
     Action, Command,
-    Command::{Chat, Completions, Inspect, Logits, Logprobs, Perplexity, Run, Tokens},
+    Command::{Bench, Chat, Completions, Inspect, Logits, Logprobs, Perplexity, Run, Tokens},
     Flag, Topic,
 };
 
@@ -16,10 +16,10 @@ const RENDER: &[Command] = &[Chat, Run, Logits, Logprobs];
 /// Commands that are given one prompt.
 const PROMPTED: &[Command] = &[Run, Tokens, Logits, Logprobs];
 /// Commands that evaluate tokens.
-const EVALUATE: &[Command] = &[Chat, Run, Logits, Logprobs, Perplexity];
-const WITH_MODEL: &[Command] = &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity];
+const EVALUATE: &[Command] = &[Chat, Run, Logits, Logprobs, Perplexity, Bench];
+const WITH_MODEL: &[Command] = &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench];
 pub(super) const ALL: &[Command] =
-    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Completions];
+    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Completions];
 /// Flags that stand for a command make sense without one only.
 const BARE: &[Command] = &[];
 
@@ -37,7 +37,7 @@ pub const FLAGS: &[Flag] = &[
         long: "prompt-file",
         short: None,
         topic: Topic::Prompt,
-        commands: PROMPTED,
+        commands: &[Run, Tokens, Logits, Logprobs, Bench],
         action: Action::Path { name: "FILE", set: |args, path| args.prompt_file = Some(path) },
         doc: "read the prompt from a file",
     },
@@ -45,7 +45,7 @@ pub const FLAGS: &[Flag] = &[
         long: "system",
         short: Some("sys"),
         topic: Topic::Prompt,
-        commands: RENDER,
+        commands: &[Chat, Run, Logits, Logprobs, Bench],
         action: Action::Text { name: "TEXT", set: |args, text| args.system = Some(text) },
         doc: "the system message; an empty one is left out [You are a helpful assistant]",
     },
@@ -84,14 +84,14 @@ pub const FLAGS: &[Flag] = &[
         long: "tokens",
         short: Some("n"),
         topic: Topic::Runtime,
-        commands: &[Chat, Run, Logprobs, Perplexity],
+        commands: &[Chat, Run, Logprobs, Perplexity, Bench],
         action: Action::Count {
             name: "N",
             from: 1,
             to: 1 << 32,
             set: |args, n| args.tokens = Some(n),
         },
-        doc: "the most tokens to generate or to score [50000]",
+        doc: "the most tokens to generate or to score [50000]; for bench, the same as --gen-tokens",
     },
     Flag {
         long: "threads",

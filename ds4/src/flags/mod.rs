@@ -2,16 +2,17 @@
 //! and the completions of three shells. Nothing here knows what a flag is for once its value is stored.
 
 mod args;
+mod bench;
 pub mod complete;
 mod defs;
 pub mod help;
 mod later;
 pub mod parse;
 
-pub use args::Args;
+pub use args::{Args, BenchArgs};
 
 /// What `ds4` can be asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     Chat,
     Run,
@@ -20,6 +21,7 @@ pub enum Command {
     Logits,
     Logprobs,
     Perplexity,
+    Bench,
     Completions,
 }
 
@@ -77,6 +79,12 @@ pub const COMMANDS: &[CommandInfo] = &[
         summary: "score a text file, token by token",
     },
     CommandInfo {
+        command: Command::Bench,
+        name: "bench",
+        operand: None,
+        summary: "measure prompts and decoding at growing contexts, beside what the memory allows",
+    },
+    CommandInfo {
         command: Command::Completions,
         name: "completions",
         operand: Some("SHELL"),
@@ -86,7 +94,7 @@ pub const COMMANDS: &[CommandInfo] = &[
 
 /// Commands of the original that are still to come: worth a better answer than "unknown".
 const LATER_COMMANDS: &[&str] =
-    &["serve", "agent", "bench", "eval", "pull", "quantize", "imatrix", "worker"];
+    &["serve", "agent", "eval", "pull", "quantize", "imatrix", "worker"];
 
 impl Command {
     pub fn info(self) -> &'static CommandInfo {
@@ -107,6 +115,7 @@ pub enum Topic {
     Sampling,
     Thinking,
     Diagnostics,
+    Bench,
     General,
     Later,
 }
@@ -118,6 +127,7 @@ pub const TOPICS: &[(Topic, &str, &str, bool)] = &[
     (Topic::Sampling, "sampling", "Sampling", true),
     (Topic::Thinking, "thinking", "Thinking", true),
     (Topic::Diagnostics, "diagnostics", "Diagnostics", false),
+    (Topic::Bench, "benchmark", "Benchmark", false),
     (Topic::General, "general", "General", true),
     (Topic::Later, "later", "Known from the original, not available yet", false),
 ];
@@ -220,7 +230,7 @@ impl Flag {
 
 /// Every flag, in the order of the help.
 pub fn all() -> impl Iterator<Item = &'static Flag> {
-    defs::FLAGS.iter().chain(later::LATER)
+    defs::FLAGS.iter().chain(bench::FLAGS).chain(later::LATER)
 }
 
 #[cfg(test)]
@@ -232,7 +242,9 @@ mod tests {
     #[test]
     fn every_command_is_in_the_table() {
         use Command::*;
-        for command in [Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Completions] {
+        for command in
+            [Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Completions]
+        {
             assert_eq!(command.info().command, command);
             assert_eq!(Command::from_name(command.info().name), Some(command));
         }
@@ -240,12 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn no_spelling_is_used_twice() {
+    fn no_command_has_a_spelling_twice() {
         let mut seen = HashSet::new();
         for flag in all() {
-            assert!(seen.insert(format!("--{}", flag.long)), "--{}", flag.long);
-            if let Some(short) = flag.short {
-                assert!(seen.insert(format!("-{short}")), "-{short}");
+            let long = format!("--{}", flag.long);
+            let spelled = [Some(long), flag.short.map(|short| format!("-{short}"))];
+            for spelled in spelled.into_iter().flatten() {
+                // Flags that stand for a command are for no command; they are themselves.
+                let bare = flag.commands.is_empty().then_some(None);
+                for command in flag.commands.iter().copied().map(Some).chain(bare) {
+                    assert!(seen.insert((spelled.clone(), command)), "{spelled} {command:?}");
+                }
             }
         }
     }

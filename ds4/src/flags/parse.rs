@@ -41,7 +41,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Fault> 
             Some((name, value)) if text.starts_with("--") => (name, Some(value)),
             _ => (text, None),
         };
-        let flag = find(name).ok_or_else(|| unknown(name))?;
+        let flag = find(name, args.command).ok_or_else(|| unknown(name))?;
         match (&flag.action, glued) {
             (Action::Help, _) => {
                 let next = glued.map(OsString::from).or_else(|| words.next());
@@ -73,11 +73,16 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Fault> 
     Ok(Asked::Do(Box::new(args)))
 }
 
-fn find(spelled: &str) -> Option<&'static Flag> {
-    all().find(|flag| match spelled.strip_prefix("--") {
-        Some(long) => flag.long == long,
-        None => flag.short.is_some() && flag.short == spelled.strip_prefix('-'),
-    })
+/// The flag of this spelling. Where commands have different ones, that of the command, or the first.
+fn find(spelled: &str, command: Option<Command>) -> Option<&'static Flag> {
+    let known = || {
+        all().filter(|flag| match spelled.strip_prefix("--") {
+            Some(long) => flag.long == long,
+            None => flag.short.is_some() && flag.short == spelled.strip_prefix('-'),
+        })
+    };
+    let own = command.and_then(|command| known().find(|flag| flag.is_for(command)));
+    own.or_else(|| known().next())
 }
 
 fn operand(args: &mut Args, word: OsString) -> Result<(), Fault> {
