@@ -4,16 +4,18 @@
 use ds4_model::AttentionWeights;
 
 use crate::{
-    attend::{Scene, attend},
+    attend::{Attend, Scene},
     compressor::Compressor,
     indexer::Indexer,
     matmul::{Product, multiply},
-    norm::{rms_norm, unit_rms},
+    norm::rms_norm,
+    operand::Quantiser,
     pool::Pool,
     rope::rotate,
     round::{Pass, fit},
     slot::{Shape, Slot},
     split::RowsMut,
+    stages::Part,
 };
 
 /// Working memory.
@@ -26,7 +28,12 @@ pub struct Attention {
     projected: Vec<f32>,
     index_projected: Vec<f32>,
     indexer: Indexer,
+    attend: Attend,
     low: Vec<f32>,
+    x_codes: Quantiser,
+    qr_codes: Quantiser,
+    heads_codes: Quantiser,
+    low_codes: Quantiser,
 }
 
 impl Attention {
@@ -53,6 +60,14 @@ impl Attention {
         let index = weights.indexer.as_ref().map(|indexer| {
             (indexer, Compressor::new(&indexer.compressor, kind, pass.formats.index))
         });
+
+        pool.meter.enter(Part::AttentionIn);
+        let (compress, make_index) =
+            (compressor.map(|c| c.matrices()), index.map(|(_, c)| c.matrices()));
+        let of_index = weights.indexer.as_ref().map(|indexer| &indexer.proj);
+        let matrices = [&weights.q_a, &weights.kv].into_iter().chain(of_index);
+        let matrices = matrices.chain(compress.into_iter().chain(make_index).flatten());
+        let x = self.x_codes.quantise(pool, pass.activations, x, config.hidden, matrices);
 
         // What is projected from the input: the low-rank query, the row, the compressors' values.
         let qr = fit(&mut self.qr, rows * config.q_rank);
@@ -85,7 +100,12 @@ impl Attention {
             format.unpack(packed, kv);
         });
 
-        // The queries: every head divided by its own root mean square, then rotated.
+        pool.meter.enter(Part::Queries);
+        let of_index = weights.indexer.as_ref().map(|indexer| &indexer.q_b);
+        let matrices = [&weights.q_b].into_iter().chain(of_index);
+        let qr = self.qr_codes.quantise(pool, pass.activations, qr, config.q_rank, matrices);
+
+        // The queries. Attention itself normalises and rotates their heads.
         let q = fit(&mut self.q, rows * config.q_width());
         let choosing = index.filter(|_| Indexer::needed(pass));
         let mut products = vec![Product::new(&weights.q_b, qr, q)];
@@ -93,11 +113,8 @@ impl Attention {
             products.extend(self.indexer.project(weights, x, qr, rows));
         }
         multiply(pool, products);
-        pool.rows(rows * config.heads, RowsMut::new(q, head_dim), |i, q, _| {
-            unit_rms(q, config.rms_eps);
-            rotate(q, round.turns(kind, i / config.heads));
-        });
 
+        pool.meter.enter(Part::Compress);
         // Compressed rows come first: a token that completes a window sees the row made from it.
         if let Some(compressor) = &compressor {
             compressor.add_position_bias(pool, &round.positions, projected);
@@ -116,13 +133,16 @@ impl Attention {
             if let (Some((_, compressor)), Some(state)) = (&index, &mut state.index) {
                 compressor.append(pool, pass, span, index_projected, state);
                 if choosing.is_some() {
+                    pool.meter.enter(Part::Index);
                     self.indexer.choose(pool, pass, span, compressor.format, &state.rows);
+                    pool.meter.enter(Part::Compress);
                 }
             }
         }
 
+        pool.meter.enter(Part::Attend);
         let scene = Scene { pass, shape, layer, slots, kv, indexer: &self.indexer };
-        attend(pool, &scene, &weights.sinks, q);
+        self.attend.attend(pool, &scene, &weights.sinks, q);
         for span in &round.spans {
             let window = &mut slots[span.slot].layers[layer].window;
             for (i, row) in span.rows.clone().enumerate() {
@@ -131,6 +151,7 @@ impl Attention {
             }
         }
 
+        pool.meter.enter(Part::AttentionOut);
         self.project_out(pool, pass, weights, out);
     }
 
@@ -145,6 +166,8 @@ impl Attention {
         let (config, rows) = (pass.config, pass.round.rows());
         let (rank, width) = (config.o_rank, config.o_group_width());
         let low = fit(&mut self.low, rows * config.o_low_width());
+        let (output_a, output_b) = (&weights.output_a, &weights.output_b);
+        let heads = self.heads_codes.quantise(pool, pass.activations, &self.q, width, [output_a]);
         let mut outputs: Vec<Vec<&mut [f32]>> = (0..config.o_groups).map(|_| Vec::new()).collect();
         for low in low.chunks_exact_mut(config.o_low_width()) {
             outputs.iter_mut().zip(low.chunks_exact_mut(rank)).for_each(|(o, low)| o.push(low));
@@ -153,13 +176,14 @@ impl Attention {
             .into_iter()
             .enumerate()
             .map(|(g, outputs)| {
-                let heads = self.q.chunks_exact(config.q_width());
-                let inputs = heads.map(|q| &q[g * width..(g + 1) * width]).collect();
-                Product::of_rows(&weights.output_a, g * rank..(g + 1) * rank, inputs, outputs)
+                let inputs = (0..rows).map(|row| heads.row(row * config.o_groups + g));
+                Product::of_rows(output_a, g * rank..(g + 1) * rank, inputs, outputs)
             })
             .collect();
         multiply(pool, products);
         let out = fit(out, rows * config.hidden);
-        multiply(pool, vec![Product::new(&weights.output_b, low, out)]);
+        let low =
+            self.low_codes.quantise(pool, pass.activations, low, config.o_low_width(), [output_b]);
+        multiply(pool, vec![Product::new(output_b, low, out)]);
     }
 }

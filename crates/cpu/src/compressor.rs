@@ -1,11 +1,13 @@
 //! The compressor: one row for every window of tokens, pooled by a softmax over the window in each
 //! dimension. It makes the compressed rows of attention and the index rows of the indexer.
 
-use ds4_model::{Compression, CompressorWeights};
+use ds4_model::{Compression, CompressorWeights, Matrix};
 
 use crate::{
+    floats::pool_step,
     matmul::Product,
     norm::rms_norm,
+    operand::Operand,
     pool::Pool,
     rope::{Turn, rotate, turns},
     round::{Pass, Span},
@@ -39,18 +41,22 @@ impl<'a> Compressor<'a> {
     }
 
     /// The projections of the normalised inputs `x` into `projected`, `[n, width]`.
-    pub fn project<'p>(&self, x: &'p [f32], projected: &'p mut [f32]) -> [Product<'p>; 2]
+    pub fn project<'p>(&self, x: Operand<'p>, projected: &'p mut [f32]) -> [Product<'p>; 2]
     where
         'a: 'p,
     {
         let width = self.width();
-        let (values, scores) =
+        let (values, scores): (Vec<_>, Vec<_>) =
             projected.chunks_exact_mut(width).map(|row| row.split_at_mut(width / 2)).unzip();
-        let inputs: Vec<&[f32]> = x.chunks_exact(self.weights.kv.cols()).collect();
         [
-            Product::of_rows(&self.weights.kv, 0..width / 2, inputs.clone(), values),
-            Product::of_rows(&self.weights.gate, 0..width / 2, inputs, scores),
+            Product::of_rows(&self.weights.kv, 0..width / 2, x.rows(), values),
+            Product::of_rows(&self.weights.gate, 0..width / 2, x.rows(), scores),
         ]
+    }
+
+    /// The matrices that project.
+    pub fn matrices(&self) -> [&'a Matrix; 2] {
+        [&self.weights.kv, &self.weights.gate]
     }
 
     /// Adds the bias of each row's place in its window to the scores.
@@ -132,11 +138,7 @@ impl<'a> Compressor<'a> {
         total.fill(0.0);
         row.fill(0.0);
         for (values, scores) in members() {
-            for i in 0..dim {
-                let weight = (scores[i] - largest[i]).exp();
-                total[i] += weight;
-                row[i] += weight * values[i];
-            }
+            pool_step(values, scores, largest, total, row);
         }
         row.iter_mut().zip(total).for_each(|(x, total)| *x /= *total);
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, SlotState, StateCost, Want};
+use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, SlotState, Stage, StateCost, Want};
 use ds4_host::physical_cores;
 use ds4_model::{Compression, Model, Rounding};
 
@@ -17,6 +17,7 @@ use crate::{
     rows::RowFormats,
     segments::SEGMENT,
     slot::{Boundary, Shape, Slot},
+    stages::Meter,
     step::Step,
     transfer,
 };
@@ -102,6 +103,7 @@ impl CpuExecutor {
             let pass = Pass {
                 config: &self.model.config,
                 formats: self.shape.formats,
+                activations: self.options.activations,
                 frequencies: &self.frequencies,
                 round: &round,
             };
@@ -228,6 +230,7 @@ impl Executor for CpuExecutor {
             slot.begin(feed.tokens.len());
         }
         let result = self.evaluate(batch, &mut slots, logits);
+        self.pool.meter.leave();
         let result = match result {
             Ok(passed) => {
                 for ((slot, feed), passed) in slots.iter_mut().zip(batch).zip(passed) {
@@ -300,5 +303,13 @@ impl Executor for CpuExecutor {
             }
         }
         bytes
+    }
+
+    fn stages(&self) -> Vec<Stage> {
+        self.pool.meter.stages()
+    }
+
+    fn reset_stages(&mut self) {
+        self.pool.meter = Meter::default();
     }
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ds4_model::{Config, HyperWeights};
 
 use crate::{
-    kernels::accumulate,
+    floats::accumulate,
     matmul::{Product, multiply},
     norm::{inverse_rms, rms_norm},
+    operand::Input,
     pool::Pool,
     round::fit,
     split::RowsMut,
@@ -33,7 +34,10 @@ pub fn pre(
     let count = streams.len() / config.stream_width();
     let mix = fit(mix, count * config.mix_rows());
     let x = fit(x, count * hidden);
-    multiply(pool, vec![Product::new(&weights.function, streams, mix)]);
+    let inputs = streams.chunks_exact(config.stream_width()).map(Input::floats);
+    let outputs = mix.chunks_exact_mut(config.mix_rows());
+    let function = &weights.function;
+    multiply(pool, vec![Product::of_rows(function, 0..function.rows(), inputs, outputs)]);
 
     let (base, scale) = (&weights.base[..], &weights.scale[..]);
     let bad = Watch::default();
@@ -129,8 +133,8 @@ pub fn head(
 
     let streams_of = |row: usize| &streams[row * width..][..width];
     let mut mix = vec![0.0; wanted.len() * n];
-    let inputs = wanted.iter().map(|&row| streams_of(row)).collect();
-    let outputs = mix.chunks_exact_mut(n).collect();
+    let inputs = wanted.iter().map(|&row| Input::floats(streams_of(row)));
+    let outputs = mix.chunks_exact_mut(n);
     multiply(pool, vec![Product::of_rows(&weights.function, 0..n, inputs, outputs)]);
     let y = fit(y, wanted.len() * hidden);
     let rows = (RowsMut::new(&mut mix, n), RowsMut::new(y, hidden));
@@ -172,7 +176,7 @@ impl Watch {
 }
 
 /// One over one plus the exponential of minus `x`.
-pub fn sigmoid(x: f32) -> f32 {
+fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 

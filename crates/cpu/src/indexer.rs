@@ -4,8 +4,9 @@
 use ds4_model::{Compression, IndexerWeights};
 
 use crate::{
-    kernels::dots,
+    floats::dots,
     matmul::Product,
+    operand::Operand,
     pool::{Pool, share},
     rope::rotate,
     round::{Pass, Span, fit},
@@ -36,24 +37,6 @@ pub enum Visible<'a> {
     Chosen(&'a [u32]),
 }
 
-impl Visible<'_> {
-    /// How many they are.
-    pub fn len(&self) -> usize {
-        match self {
-            Visible::All(count) => *count,
-            Visible::Chosen(rows) => rows.len(),
-        }
-    }
-
-    /// The `i`-th of them.
-    pub fn row(&self, i: usize) -> usize {
-        match self {
-            Visible::All(_) => i,
-            Visible::Chosen(rows) => rows[i] as usize,
-        }
-    }
-}
-
 /// Compressed rows that exist for the query at a position.
 fn complete(position: usize, compression: Compression) -> usize {
     (position + 1).checked_div(compression.ratio()).unwrap_or(0)
@@ -71,8 +54,8 @@ impl Indexer {
     pub fn project<'p>(
         &'p mut self,
         weights: &'p IndexerWeights,
-        x: &'p [f32],
-        qr: &'p [f32],
+        x: Operand<'p>,
+        qr: Operand<'p>,
         rows: usize,
     ) -> [Product<'p>; 2] {
         let queries = fit(&mut self.queries, rows * weights.q_b.rows());

@@ -5,7 +5,7 @@
 //! sum is fixed, rows are seen as they are stored, and neither chunks, company nor threads have a say.
 //! In the order of a forward pass: `executor` cuts batches into rounds, `step` takes a round through
 //! the model, `hyper`, `attention` (with `compressor`, `indexer`, `attend`) and `moe` are its parts;
-//! `matmul`, `kernels` and `pool` are what they compute with; `slot` and what is below is the state.
+//! `matmul`, `floats`, `simd` and `pool` are what they compute with; `slot` and what is below is the state.
 //!
 //! The crate sees no text and no files: it is given a model and token ids.
 
@@ -14,23 +14,27 @@ mod attention;
 mod compressor;
 mod executor;
 mod fault;
+mod floats;
 mod hyper;
 mod indexer;
-mod kernels;
 mod matmul;
 mod moe;
 mod norm;
+mod operand;
 mod options;
 mod pool;
 mod rope;
 mod round;
 mod rows;
 mod segments;
+#[allow(dead_code, reason = "a processor uses one level of it, and the benches some more")]
+mod simd;
 mod slot;
 mod split;
+mod stages;
 mod step;
 mod tail;
 mod transfer;
 
 pub use executor::CpuExecutor;
-pub use options::{CpuError, CpuOptions};
+pub use options::{Activations, CpuError, CpuOptions};

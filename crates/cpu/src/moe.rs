@@ -6,11 +6,13 @@
 use ds4_model::{Config, ExpertWeights, MoeWeights, Routing};
 
 use crate::{
-    hyper::sigmoid,
+    floats::swiglu,
     matmul::{Product, multiply},
+    operand::{Input, Quantiser},
     pool::Pool,
     round::{Pass, fit},
     split::RowsMut,
+    stages::Part,
 };
 
 /// The smallest sum that expert weights are divided by.
@@ -23,6 +25,9 @@ pub struct Moe {
     gate: Vec<f32>,
     up: Vec<f32>,
     down: Vec<f32>,
+    x_codes: Quantiser,
+    routed_codes: Quantiser,
+    shared_codes: Quantiser,
 }
 
 /// An expert that a token uses.
@@ -52,23 +57,28 @@ impl Moe {
         out: &mut Vec<f32>,
     ) {
         let (config, rows) = (pass.config, pass.round.rows());
+        pool.meter.enter(Part::Route);
         let picks = self.route(pool, pass, weights, x);
+        pool.meter.enter(Part::ExpertsIn);
         let (groups, places) = group(config, layer, weights, &picks, rows);
 
         let (inner, hidden) = (config.expert_hidden, config.hidden);
         let pairs = picks.len() + rows;
+        let used = groups.iter().flat_map(|group| [&group.expert.gate, &group.expert.up]);
+        let x = self.x_codes.quantise(pool, pass.activations, x, hidden, used);
         let gate = fit(&mut self.gate, pairs * inner);
         let up = fit(&mut self.up, pairs * inner);
         let mut products = Vec::with_capacity(2 * groups.len());
         let (mut gates, mut ups) = (gate.chunks_exact_mut(inner), up.chunks_exact_mut(inner));
         for group in &groups {
             let count = group.members.len();
-            let inputs: Vec<&[f32]> =
-                group.members.iter().map(|&(row, _)| &x[row * hidden..][..hidden]).collect();
-            let gates = gates.by_ref().take(count).collect();
-            let ups = ups.by_ref().take(count).collect();
-            products.push(Product::of_rows(&group.expert.gate, 0..inner, inputs.clone(), gates));
-            products.push(Product::of_rows(&group.expert.up, 0..inner, inputs, ups));
+            let inputs = group.members.iter().map(|&(row, _)| x.row(row));
+            let rows = 0..inner;
+            let (gate, up) = (&group.expert.gate, &group.expert.up);
+            let gates = gates.by_ref().take(count);
+            products.push(Product::of_rows(gate, rows.clone(), inputs.clone(), gates));
+            let ups = ups.by_ref().take(count);
+            products.push(Product::of_rows(up, rows, inputs, ups));
         }
         multiply(pool, products);
 
@@ -78,17 +88,26 @@ impl Moe {
             .collect();
         pool.rows(pairs, (RowsMut::new(gate, inner), RowsMut::new(up, inner)), |i, (g, u), _| {
             let (weight, limit) = members[i];
-            g.iter_mut().zip(u).for_each(|(g, u)| *g = swiglu(*g, *u, limit) * weight);
+            swiglu(g, u, limit, weight);
         });
 
+        pool.meter.enter(Part::ExpertsOut);
         let down = fit(&mut self.down, pairs * hidden);
-        let (mut middles, mut downs) = (gate.chunks_exact(inner), down.chunks_exact_mut(hidden));
+        let (routed, shared) = gate.split_at(picks.len() * inner);
+        let (of_routed, of_shared) = groups.split_at(groups.len() - 1);
+        let used = of_routed.iter().map(|group| &group.expert.down);
+        let routed = self.routed_codes.quantise(pool, pass.activations, routed, inner, used);
+        let used = of_shared.iter().map(|group| &group.expert.down);
+        let shared = self.shared_codes.quantise(pool, pass.activations, shared, inner, used);
+        let middles: Vec<Input<'_>> = routed.rows().chain(shared.rows()).collect();
+        let mut middles = middles.into_iter();
+        let mut downs = down.chunks_exact_mut(hidden);
         let products = groups
             .iter()
             .map(|group| {
                 let count = group.members.len();
-                let inputs = middles.by_ref().take(count).collect();
-                let outputs = downs.by_ref().take(count).collect();
+                let inputs = middles.by_ref().take(count);
+                let outputs = downs.by_ref().take(count);
                 Product::of_rows(&group.expert.down, 0..hidden, inputs, outputs)
             })
             .collect();
@@ -116,7 +135,10 @@ impl Moe {
     ) -> Vec<Pick> {
         let (config, round) = (pass.config, pass.round);
         let scores = fit(&mut self.scores, round.rows() * config.experts);
-        multiply(pool, vec![Product::new(&weights.router, x, scores)]);
+        let inputs = x.chunks_exact(config.hidden).map(Input::floats);
+        let outputs = scores.chunks_exact_mut(config.experts);
+        let router = &weights.router;
+        multiply(pool, vec![Product::of_rows(router, 0..config.experts, inputs, outputs)]);
         let used = config.experts_used;
         let mut picks = vec![Pick::default(); round.rows() * used];
         let rows = (RowsMut::new(scores, config.experts), RowsMut::new(&mut picks, used));
@@ -183,12 +205,6 @@ fn choose(scores: &[f32], bias: &[f32], picks: &mut [Pick]) {
     }
 }
 
-/// Clamps compare instead of using `min`, so that NaN stays NaN and is found.
-fn swiglu(gate: f32, up: f32, limit: f32) -> f32 {
-    let gate = if gate > limit { limit } else { gate };
-    gate * sigmoid(gate) * up.clamp(-limit, limit)
-}
-
 fn softplus(x: f32) -> f32 {
     match x {
         _ if x > 20.0 => x,
@@ -200,17 +216,6 @@ fn softplus(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn swiglu_clamps_the_gate_from_above_and_the_rest_from_both_sides() {
-        let silu = |x: f32| x * sigmoid(x);
-        assert_eq!(swiglu(20.0, 3.0, 10.0), silu(10.0) * 3.0);
-        assert_eq!(swiglu(-20.0, 3.0, 10.0), silu(-20.0) * 3.0);
-        assert_eq!(swiglu(1.0, 30.0, 10.0), silu(1.0) * 10.0);
-        assert_eq!(swiglu(1.0, -30.0, 10.0), silu(1.0) * -10.0);
-        assert!(swiglu(f32::NAN, 1.0, 10.0).is_nan());
-        assert!(swiglu(1.0, f32::NAN, 10.0).is_nan());
-    }
 
     #[test]
     fn equal_scores_go_to_the_lower_index() {

@@ -1,6 +1,6 @@
 //! RMS normalisation, with weights and without.
 
-use crate::kernels::dot;
+use crate::floats::dot;
 
 /// One over the root mean square.
 pub fn inverse_rms(x: &[f32], eps: f32) -> f32 {

@@ -3,11 +3,24 @@
 use ds4_model::Rounding;
 use ds4_quant::QuantError;
 
+/// What matrices are multiplied with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Signed bytes with a scale per block, for every format that has a kernel for them; floats for
+    /// the others.
+    #[default]
+    Int8,
+    /// Floats. Several times slower, for checking.
+    Exact,
+}
+
 /// How the executor computes and what it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuOptions {
     /// Threads that compute; 0 for one on each physical core.
     pub threads: usize,
+    /// What matrices are multiplied with.
+    pub activations: Activations,
     /// Which of the model's own roundings are applied to cached rows.
     pub rounding: Rounding,
     /// How many of the last positions a slot can be truncated to at once.
@@ -25,6 +38,7 @@ impl Default for CpuOptions {
     fn default() -> CpuOptions {
         CpuOptions {
             threads: 0,
+            activations: Activations::Int8,
             rounding: Rounding::Official,
             rewind: 128,
             boundary: 2048,

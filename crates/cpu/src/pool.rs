@@ -16,7 +16,7 @@ use std::{
     thread::{self, JoinHandle, Thread},
 };
 
-use crate::split::Rows;
+use crate::{simd::Panel, split::Rows, stages::Meter};
 
 /// How often a waiting thread looks before it parks: some tens of microseconds.
 const SPINS: usize = 2000;
@@ -25,6 +25,8 @@ const SPINS: usize = 2000;
 #[derive(Default)]
 pub struct Scratch {
     floats: Vec<f32>,
+    /// What integer kernels unpack weights into.
+    pub panel: Panel,
 }
 
 impl Scratch {
@@ -72,6 +74,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     own: Scratch,
+    /// Where the time goes. It is here because whoever computes has a pool at hand.
+    pub meter: Meter,
 }
 
 impl Pool {
@@ -85,7 +89,8 @@ impl Pool {
             parked: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
             panic: Mutex::new(None),
         });
-        let mut pool = Pool { shared, helpers: Vec::new(), own: Scratch::default() };
+        let (own, meter) = Default::default();
+        let mut pool = Pool { shared, helpers: Vec::new(), own, meter };
         for helper in 0..helpers {
             let shared = Arc::clone(&pool.shared);
             let thread = thread::Builder::new()

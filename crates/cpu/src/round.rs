@@ -5,6 +5,7 @@ use std::ops::Range;
 use ds4_model::{Compression, Config};
 
 use crate::{
+    options::Activations,
     rope::{Frequencies, Turn, turns},
     rows::RowFormats,
 };
@@ -74,6 +75,8 @@ pub struct Pass<'a> {
     pub config: &'a Config,
     /// How cached rows are encoded.
     pub formats: RowFormats,
+    /// What matrices are multiplied with.
+    pub activations: Activations,
     /// Rotary frequencies, for rows at positions that are not in the round.
     pub frequencies: &'a Frequencies,
     /// The rows.

@@ -2,7 +2,9 @@
 //! always what was stored, also for rows of its own chunk, so chunks cannot matter.
 
 use ds4_model::{Config, Rounding};
-use ds4_quant::{IndexRow, KvRow, QuantError, fp4_round_trip, hadamard};
+use ds4_quant::{FP8_GROUP, IndexRow, KvRow, QuantError, e8m0_decode, fp4_round_trip, hadamard};
+
+use crate::floats::{e4m3, widen_f16};
 
 /// The encoding of one kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,10 @@ impl RowFormat {
     /// Decodes a row.
     pub fn unpack(&self, row: &[u8], values: &mut [f32]) {
         let unpacked = match self {
-            RowFormat::Attention(format) => format.unpack(row, values),
+            RowFormat::Attention(format) => {
+                unpack_attention(format, row, values);
+                Ok(())
+            }
             RowFormat::Index(format) => format.unpack(row, values),
             RowFormat::Plain(_) => {
                 for (x, bytes) in values.iter_mut().zip(row.as_chunks().0) {
@@ -101,6 +106,41 @@ impl RowFormat {
             let transformed = hadamard(query);
             debug_assert!(transformed.is_ok(), "checked when the formats are made");
             fp4_round_trip(query);
+        }
+    }
+}
+
+/// As `KvRow::unpack`, with vectors.
+fn unpack_attention(format: &KvRow, row: &[u8], values: &mut [f32]) {
+    let (nope, rope) = values.split_at_mut(format.nope());
+    let (head, halves) = row.split_at(format.rope_at());
+    let (codes, scales) = head.split_at(format.nope());
+    let groups = nope.chunks_mut(FP8_GROUP).zip(codes.chunks(FP8_GROUP));
+    for ((group, codes), &scale) in groups.zip(scales) {
+        e4m3(codes, e8m0_decode(scale), group);
+    }
+    widen_f16(halves, rope);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_unpacked_as_quant_says() {
+        for (dim, rope) in [(512, 64), (48, 16), (100, 10)] {
+            let format = KvRow::new(dim, rope).unwrap();
+            let values: Vec<f32> =
+                (0..dim).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.07).collect();
+            let mut row = vec![0; format.bytes()];
+            format.pack(&values, &mut row).unwrap();
+            row[0] = 0x7f;
+            let (mut want, mut got) = (vec![0.0; dim], vec![0.0; dim]);
+            format.unpack(&row, &mut want).unwrap();
+            RowFormat::Attention(format).unpack(&row, &mut got);
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+            assert!(want[0].is_nan() && got[0].is_nan());
+            assert_eq!(bits(&got[1..]), bits(&want[1..]));
         }
     }
 }

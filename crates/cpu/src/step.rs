@@ -8,10 +8,12 @@ use crate::{
     hyper::{self, BadRow},
     matmul::{Product, multiply},
     moe::Moe,
+    operand::Quantiser,
     pool::Pool,
     round::{Pass, fit},
     slot::{Shape, Slot},
     split::RowsMut,
+    stages::Part,
 };
 
 /// Working memory of a round, kept from one to the next.
@@ -23,6 +25,7 @@ pub struct Step {
     out: Vec<f32>,
     attention: Attention,
     moe: Moe,
+    quantiser: Quantiser,
 }
 
 impl Step {
@@ -40,20 +43,24 @@ impl Step {
         mut logits: Vec<&mut [f32]>,
     ) -> Result<(), Fault> {
         let (config, weights) = (&model.config, &model.weights);
+        pool.meter.enter(Part::Embedding);
         self.embed(pool, pass, weights);
         let streams = &mut self.streams;
         let mut place = Place::Embedding;
         for (l, layer) in weights.layers.iter().enumerate() {
             let (x, mix, out) = (&mut self.x, &mut self.mix, &mut self.out);
+            pool.meter.enter(Part::Streams);
             hyper::pre(pool, config, &layer.attn_hc, &layer.attn_norm, streams, mix, x)
                 .map_err(|row| fault(pass, place, row))?;
             self.attention.forward(pool, pass, shape, l, &layer.attention, slots, x, out);
+            pool.meter.enter(Part::Streams);
             hyper::post(pool, config, streams, mix, out);
             place = Place::Attention(l);
 
             hyper::pre(pool, config, &layer.ffn_hc, &layer.ffn_norm, streams, mix, x)
                 .map_err(|row| fault(pass, place, row))?;
             self.moe.forward(pool, pass, l, &layer.moe, x, out);
+            pool.meter.enter(Part::Streams);
             hyper::post(pool, config, streams, mix, out);
             place = Place::Experts(l);
         }
@@ -68,9 +75,11 @@ impl Step {
             &mut self.x,
         )
         .map_err(|row| fault(pass, place, row))?;
-        let inputs = self.x.chunks_exact(config.hidden).collect();
-        let outputs = logits.iter_mut().map(|row| &mut **row).collect();
-        multiply(pool, vec![Product::of_rows(&weights.output, 0..config.vocab, inputs, outputs)]);
+        pool.meter.enter(Part::Head);
+        let output = &weights.output;
+        let x = self.quantiser.quantise(pool, pass.activations, &self.x, config.hidden, [output]);
+        let outputs = logits.iter_mut().map(|row| &mut **row);
+        multiply(pool, vec![Product::of_rows(output, 0..config.vocab, x.rows(), outputs)]);
         match logits.iter().zip(wanted).find(|(row, _)| !row.iter().all(|x| x.is_finite())) {
             Some((_, &row)) => Err(fault(pass, Place::Head, BadRow(row))),
             None => Ok(()),

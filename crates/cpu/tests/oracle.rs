@@ -2,17 +2,17 @@
 
 mod fixture;
 
-use ds4_cpu::CpuOptions;
+use ds4_cpu::{Activations, CpuOptions};
 use ds4_model::Rounding;
 use fixture::{Set, evaluate, executor};
 
 #[track_caller]
-fn check(id: &str, rounding: Rounding) {
+fn check(id: &str, rounding: Rounding, activations: Activations) {
     let entry = Set::fixtures().entry(id);
-    let options = CpuOptions { threads: 2, rounding, ..CpuOptions::default() };
+    let options = CpuOptions { threads: 2, rounding, activations, ..CpuOptions::default() };
     let mut cpu = executor(&entry.model, options);
     for prompt in entry.prompts() {
-        let case = entry.case(&prompt, rounding);
+        let case = entry.case(&prompt, rounding, activations);
         let logits = evaluate(&mut cpu, &case.tokens, &[case.tokens.len()]);
         let distances = case.distances(&logits);
         let median = distances[distances.len() / 2];
@@ -28,15 +28,21 @@ fn check(id: &str, rounding: Rounding) {
 
 #[test]
 fn without_rounding_the_sparse_model_agrees() {
-    check("sparse_a-f32", Rounding::Plain);
+    check("sparse_a-f32", Rounding::Plain, Activations::Exact);
 }
 
 #[test]
 fn without_rounding_the_quantised_model_agrees() {
-    check("kquant_a-ds4_iq2", Rounding::Plain);
+    check("kquant_a-ds4_iq2", Rounding::Plain, Activations::Exact);
 }
 
 #[test]
 fn with_its_own_rounding_the_quantised_model_agrees() {
-    check("kquant_a-ds4_iq2", Rounding::Official);
+    check("kquant_a-ds4_iq2", Rounding::Official, Activations::Exact);
+}
+
+#[test]
+fn activations_of_one_byte_stay_in_their_class() {
+    check("kquant_a-ds4_iq2", Rounding::Plain, Activations::Int8);
+    check("kquant_a-ds4_iq2", Rounding::Official, Activations::Int8);
 }

@@ -3,44 +3,47 @@
 
 mod fixture;
 
-use ds4_cpu::CpuOptions;
+use ds4_cpu::{Activations, CpuOptions};
 use ds4_engine::{Executor, Feed, Logits, Want};
 use ds4_model::Rounding;
 use fixture::{assert_same, evaluate, executor, model, prompt};
 
-const MODELS: [(&str, Rounding); 3] = [
-    ("sparse_a-f32", Rounding::Plain),
-    ("sparse_a-f32", Rounding::Official),
-    ("kquant_a-ds4_iq2", Rounding::Official),
+type Case = (&'static str, Rounding, Activations);
+
+const CASES: [Case; 4] = [
+    ("sparse_a-f32", Rounding::Plain, Activations::Int8),
+    ("sparse_a-f32", Rounding::Official, Activations::Int8),
+    ("kquant_a-ds4_iq2", Rounding::Official, Activations::Int8),
+    ("kquant_a-ds4_iq2", Rounding::Official, Activations::Exact),
 ];
 
-fn options(rounding: Rounding) -> CpuOptions {
-    CpuOptions { threads: 1, rounding, ..CpuOptions::default() }
+fn options((_, rounding, activations): Case) -> CpuOptions {
+    CpuOptions { threads: 1, rounding, activations, ..CpuOptions::default() }
 }
 
 #[test]
 fn chunks_rounds_and_threads_do_not_matter() {
-    for (id, rounding) in MODELS {
-        let model = model(id);
+    for case in CASES {
+        let model = model(case.0);
         let tokens = prompt(&model, 300, 0);
-        let once = evaluate(&mut executor(&model, options(rounding)), &tokens, &[tokens.len()]);
+        let once = evaluate(&mut executor(&model, options(case)), &tokens, &[tokens.len()]);
         for chunks in [&[37, 1, 91, 3, 130][..], &[1], &[128], &[5, 250]] {
-            let got = evaluate(&mut executor(&model, options(rounding)), &tokens, chunks);
-            assert_same(&got.values, &once.values, &format!("{id} {rounding:?} {chunks:?}"));
+            let got = evaluate(&mut executor(&model, options(case)), &tokens, chunks);
+            assert_same(&got.values, &once.values, &format!("{case:?} {chunks:?}"));
         }
         for (threads, rows, boundary) in [(2, 256, 128), (3, 7, 256), (2, 64, 0)] {
-            let options = CpuOptions { threads, rows, boundary, ..options(rounding) };
+            let options = CpuOptions { threads, rows, boundary, ..options(case) };
             let got = evaluate(&mut executor(&model, options), &tokens, &[200, 1, 60]);
-            assert_same(&got.values, &once.values, &format!("{id} {rounding:?} {options:?}"));
+            assert_same(&got.values, &once.values, &format!("{case:?} {options:?}"));
         }
     }
 }
 
 #[test]
 fn company_in_a_batch_does_not_matter() {
-    for (id, rounding) in MODELS {
-        let model = model(id);
-        let mut cpu = executor(&model, CpuOptions { threads: 2, ..options(rounding) });
+    for case in CASES {
+        let model = model(case.0);
+        let mut cpu = executor(&model, CpuOptions { threads: 2, ..options(case) });
         // Three timelines at different lengths: one decodes, one begins, one is in a long chunk.
         let timelines = [prompt(&model, 133, 1), prompt(&model, 60, 2), prompt(&model, 310, 3)];
         let before = [132, 0, 70];
@@ -66,14 +69,14 @@ fn company_in_a_batch_does_not_matter() {
             let rows = want.rows(tokens.len());
             alone.extend_from_slice(&all.values[all.values.len() - rows * all.vocab..]);
         }
-        assert_same(&together.values, &alone, id);
+        assert_same(&together.values, &alone, case.0);
     }
 }
 
 #[test]
 fn wanting_fewer_logits_changes_none() {
     let model = model("sparse_a-f32");
-    let mut cpu = executor(&model, options(Rounding::Plain));
+    let mut cpu = executor(&model, options(CASES[0]));
     let tokens = prompt(&model, 300, 0);
     let all = evaluate(&mut cpu, &tokens, &[300]);
     for (want, from) in [(Want::Last, 299), (Want::Nothing, 300)] {

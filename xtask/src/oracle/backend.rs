@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ds4_cpu::{CpuExecutor, CpuOptions};
+use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
 use ds4_engine::{Executor, Feed, Logits, SlotId, Want};
 use ds4_model::{Model, Rounding, reference::Reference};
 
@@ -24,13 +24,14 @@ impl Backend {
         double: bool,
         model: Arc<Model>,
         rounding: Rounding,
+        activations: Activations,
         threads: Option<usize>,
     ) -> Result<Backend, String> {
         let kind = match (name, double) {
             ("reference", true) => Kind::Double(Reference::new(&model, rounding)),
             ("reference", false) => Kind::Single(Reference::new(&model, rounding)),
             _ => {
-                let mut options = CpuOptions { rounding, ..CpuOptions::default() };
+                let mut options = CpuOptions { rounding, activations, ..CpuOptions::default() };
                 if let Some(threads) = threads {
                     options.threads = threads;
                 }

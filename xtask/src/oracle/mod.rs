@@ -7,14 +7,17 @@ mod set;
 
 use std::{fs, path::Path, sync::Arc};
 
+use ds4_cpu::Activations;
 use ds4_model::{Model, Rounding};
 
 use crate::arguments::Arguments;
 use backend::Backend;
 use set::{Case, Set};
 
-pub const USAGE: &str = "--set DIR [--mode plain|qat] [--backend cpu|reference] [--precision f64|f32]
-         [--threads N] [--chunks 37,1,91] [--class exact|exact_f16rows|int8] [--filter TEXT] [--out DIR]
+pub const USAGE: &str =
+    "--set DIR [--mode plain|qat] [--backend cpu|reference] [--precision f64|f32]
+         [--threads N] [--chunks 37,1,91] [--class exact|exact_f16rows|int8]
+         [--activations int8|exact] [--filter TEXT] [--out DIR]
     run every model of an oracle set, compare with its vectors, write the logits to --out";
 
 /// How many tokens the sets continue each prompt by.
@@ -23,8 +26,18 @@ const GREEDY: usize = 32;
 const LONGEST_OFFICIAL_GREEDY: usize = 300;
 
 pub fn run(arguments: &[String]) -> Result<bool, String> {
-    let known =
-        ["set", "mode", "backend", "precision", "threads", "chunks", "class", "filter", "out"];
+    let known = [
+        "set",
+        "mode",
+        "backend",
+        "precision",
+        "threads",
+        "chunks",
+        "class",
+        "activations",
+        "filter",
+        "out",
+    ];
     let arguments = Arguments::parse(arguments, &known, &[])?;
     let set = Set::open(&arguments.path("set")?)?;
     let mode = arguments.word("mode", &["plain", "qat"])?;
@@ -44,6 +57,12 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         Some(_) => arguments.word("class", &["exact", "exact_f16rows", "int8"])?,
         None => default_class,
     };
+    let default_activations = if class == "int8" { "int8" } else { "exact" };
+    let activations = match arguments.get("activations") {
+        Some(_) => arguments.word("activations", &["int8", "exact"])?,
+        None => default_activations,
+    };
+    let activations = if activations == "int8" { Activations::Int8 } else { Activations::Exact };
     let chunks = parse_chunks(arguments.get("chunks"))?;
     let out = arguments.get("out").map(Path::new);
 
@@ -58,9 +77,9 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         if cases.is_empty() {
             continue;
         }
-        let model = Model::open(&entry.model).map_err(|e| e.to_string())?;
+        let model = Arc::new(Model::open(&entry.model).map_err(|e| e.to_string())?);
         let mut backend =
-            Backend::new(backend_name, double, Arc::new(model), rounding, threads)?;
+            Backend::new(backend_name, double, model, rounding, activations, threads)?;
         for case in cases {
             let expected = entry.expected(case, mode)?;
             let logits = backend.logits(&expected.tokens, &expected.positions, &chunks)?;
@@ -111,7 +130,8 @@ fn write(
     npy::write(&path, logits).map_err(|e| format!("{}: {e}", path.display()))?;
     if let Some(greedy) = greedy {
         let path = out.join(format!("{}.greedy.json", case.key));
-        fs::write(&path, format!("{greedy:?}\n")).map_err(|e| format!("{}: {e}", path.display()))?;
+        fs::write(&path, format!("{greedy:?}\n"))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(())
 }
