@@ -49,6 +49,12 @@ fn main() {
         *word = (state ^ state >> 29).to_le_bytes();
     }
     println!("level       format   tokens    GB/s    read  of read  Gparam/s  GMAC/s");
+    // Exponents of any size make subnormal and infinite products, which no file has and which are
+    // slow; the other formats' random scales do not.
+    let mut sane = memory.clone();
+    for slice in sane.chunks_exact_mut(SLICE) {
+        slice.iter_mut().step_by(17).for_each(|scale| *scale = 120);
+    }
     for &level in &wish.levels {
         let Some(kernels) = Kernels::of(level) else { continue };
         for (format, cols) in FORMATS {
@@ -56,8 +62,9 @@ fn main() {
             if !wish.formats.is_empty() && !wish.formats.contains(&name) {
                 continue;
             }
+            let memory = if format == Format::Mxfp4 { &sane } else { &memory };
             for &tokens in &wish.tokens {
-                measure(&kernels, format, cols, tokens, &wish, &memory);
+                measure(&kernels, format, cols, tokens, &wish, memory);
             }
         }
     }

@@ -92,8 +92,8 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
         have!(_mm512_set1_epi16(word))
     }
     #[inline(always)]
-    fn splat_four(self, four: [i8; 4]) -> __m512i {
-        have!(_mm512_set1_epi32(i32::from_le_bytes(four.map(|x| x as u8))))
+    fn splat_four(self, four: [u8; 4]) -> __m512i {
+        have!(_mm512_set1_epi32(i32::from_le_bytes(four)))
     }
     #[inline(always)]
     fn store(self, v: __m512i, to: &mut [u8; 64]) {
@@ -245,18 +245,18 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
         have!(_mm512_cvtepi32_ps(v))
     }
     #[inline(always)]
-    fn halves(self, from: &[u16; 16]) -> __m512 {
-        have!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
+    fn halves(self, from: [u16; 16]) -> __m512 {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = from;
+        have!(_mm512_cvtph_ps(_mm256_setr_epi16(
+            a as i16, b as i16, c as i16, d as i16, e as i16, f as i16, g as i16, h as i16,
+            i as i16, j as i16, k as i16, l as i16, m as i16, n as i16, o as i16, p as i16,
+        )))
     }
     #[inline(always)]
-    fn powers(self, from: &[u8; 16]) -> __m512 {
+    fn powers(self, from: [u8; 16]) -> __m512 {
         have!({
-            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()));
-            // Code 0 is the subnormal 2^-127.
-            let least = _mm512_set1_epi32(0x0040_0000);
-            let values = _mm512_max_epu32(_mm512_slli_epi32::<23>(codes), least);
-            let nan = _mm512_cmpeq_epi32_mask(codes, _mm512_set1_epi32(255));
-            _mm512_castsi512_ps(_mm512_mask_mov_epi32(values, nan, _mm512_set1_epi32(0x7fc0_0000)))
+            let codes = _mm_loadu_si128(from.as_ptr().cast());
+            powers(_mm512_cvtepu8_epi32(codes))
         })
     }
     #[inline(always)]
@@ -281,6 +281,43 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
         })
     }
 
+    #[inline(always)]
+    fn q8_scales(self, blocks: &[u8; 544]) -> __m512 {
+        // The scales of blocks 2i and 2i + 1 are in the `i`th 64 bytes, two words further each time.
+        let mut scales = [self.splat(0); 4];
+        for (i, scales) in scales.iter_mut().enumerate() {
+            let low = self.bytes(part(blocks, 128 * i));
+            let high = self.bytes(part(blocks, 128 * i + 64));
+            let places = self.words(&Q8_SCALES[i]);
+            *scales = have!(_mm512_maskz_permutex2var_epi16(0xf << (4 * i), low, places, high));
+        }
+        let [a, b, c, d] = scales;
+        let scales = self.or(self.or(a, b), self.or(c, d));
+        have!(_mm512_cvtph_ps(_mm512_castsi512_si256(scales)))
+    }
+    #[inline(always)]
+    fn mxfp4(self, blocks: &[u8; 272]) -> ([__m512i; 4], __m512) {
+        if !VBMI {
+            return portable::mxfp4(self, blocks);
+        }
+        let mut codes = [self.splat(0); 4];
+        for (i, codes) in codes.iter_mut().enumerate() {
+            // Four blocks are four bytes more than a vector.
+            let first = self.bytes(part(blocks, 68 * i));
+            let last = self.bytes(part(blocks, 68 * i + 4));
+            *codes = have!(_mm512_permutex2var_epi8(first, self.bytes(&MXFP4_CODES), last));
+        }
+        let mut scales = [self.splat(0); 2];
+        for (i, scales) in scales.iter_mut().enumerate() {
+            let low = self.bytes(part(blocks, 128 * i));
+            let high = self.bytes(part(blocks, 128 * i + 64));
+            let places = self.bytes(&MXFP4_SCALES[i]);
+            *scales = have!(_mm512_maskz_permutex2var_epi8(0xff << (8 * i), low, places, high));
+        }
+        let scales = self.or(scales[0], scales[1]);
+        let scales = have!(_mm512_cvtepu8_epi32(_mm512_castsi512_si128(scales)));
+        (codes, have!(powers(scales)))
+    }
     #[inline(always)]
     fn iq2xxs(self, groups: &[u8; 64]) -> (__m512i, __m512i) {
         if !VBMI {
@@ -352,6 +389,51 @@ fn quarter_sums([a, b, c, d]: [__m512i; 4]) -> __m512i {
     let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
+
+/// The values of E8M0 codes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn powers(codes: __m512i) -> __m512 {
+    // Code 0 is the subnormal 2^-127.
+    let least = _mm512_set1_epi32(0x0040_0000);
+    let values = _mm512_max_epu32(_mm512_slli_epi32::<23>(codes), least);
+    let nan = _mm512_cmpeq_epi32_mask(codes, _mm512_set1_epi32(255));
+    _mm512_castsi512_ps(_mm512_mask_mov_epi32(values, nan, _mm512_set1_epi32(0x7fc0_0000)))
+}
+
+/// In each 128 of 512 bytes, the words that are scales of Q8_0 blocks; each four go to their places.
+static Q8_SCALES: [[i16; 32]; 4] = {
+    let mut places = [[0; 32]; 4];
+    let mut block = 0;
+    while block < 16 {
+        places[block / 4][block] = (17 * block % 64) as i16;
+        block += 1;
+    }
+    places
+};
+
+/// The codes of four MXFP4 blocks, in the first 64 of their 68 bytes, or in the last.
+static MXFP4_CODES: [u8; 64] = {
+    let mut places = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        let at = i / 16 * 17 + 1 + i % 16;
+        places[i] = if at < 64 { at } else { at - 4 + 64 } as u8;
+        i += 1;
+    }
+    places
+};
+
+/// In each 128 of 256 bytes, the bytes that are scales of MXFP4 blocks; each eight go to their places.
+static MXFP4_SCALES: [[u8; 64]; 2] = {
+    let mut places = [[0; 64]; 2];
+    let mut block = 0;
+    while block < 16 {
+        places[block / 8][block] = (17 * block % 128) as u8;
+        block += 1;
+    }
+    places
+};
 
 /// Where each of the 32 grid indices lies; every other byte is not looked up.
 static INDEX_PLACES: [u8; 64] = {

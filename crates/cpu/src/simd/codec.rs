@@ -82,14 +82,32 @@ pub struct Step<'a, C: Codec + ?Sized> {
     pub sums: &'a C::Sums,
 }
 
+impl<C: Codec + ?Sized> Clone for Step<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C: Codec + ?Sized> Copy for Step<'_, C> {}
+
 impl<'a, C: Codec> Step<'a, C> {
     /// Step `i` of each token.
+    #[inline(always)]
     pub fn all<const N: usize>(x: &[Token<'a>; N], i: usize) -> [Step<'a, C>; N] {
-        x.each_ref().map(|x| Step {
+        let mut steps = [Step::of(&x[0], i); N];
+        for n in 1..N {
+            steps[n] = Step::of(&x[n], i);
+        }
+        steps
+    }
+
+    #[inline(always)]
+    fn of(x: &Token<'a>, i: usize) -> Step<'a, C> {
+        Step {
             codes: Array::nth(x.codes, i),
             scales: Array::nth(x.scales, i),
             sums: Array::nth(x.sums, i),
-        })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 /// The longest step of any format, in bytes.
 const LONGEST: usize = 8 * 210;
 /// How far ahead of the computation memory is asked for, in bytes.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 8192;
 
 /// Rows of weights times tokens, up to four at once.
 #[inline(always)]

@@ -38,7 +38,7 @@ pub trait Isa: Copy {
     /// One word everywhere.
     fn splat_word(self, word: i16) -> Self::B;
     /// Four bytes everywhere.
-    fn splat_four(self, four: [i8; 4]) -> Self::B;
+    fn splat_four(self, four: [u8; 4]) -> Self::B;
     /// The bytes in memory order.
     fn store(self, v: Self::B, to: &mut [u8; 64]);
     /// Bitwise and.
@@ -107,9 +107,9 @@ pub trait Isa: Copy {
     /// The nearest floats.
     fn float(self, v: Self::I) -> Self::F;
     /// The values of 16 IEEE halves.
-    fn halves(self, from: &[u16; 16]) -> Self::F;
+    fn halves(self, from: [u16; 16]) -> Self::F;
     /// The values of 16 E8M0 codes.
-    fn powers(self, from: &[u8; 16]) -> Self::F;
+    fn powers(self, from: [u8; 16]) -> Self::F;
     /// Products.
     fn mul_floats(self, a: Self::F, b: Self::F) -> Self::F;
     /// Sums.
@@ -119,6 +119,10 @@ pub trait Isa: Copy {
     /// The sum of all 16: element `i` and `i + 8`, then `i` and `i + 4`, then 2, then 1.
     fn total(self, v: Self::F) -> f32;
 
+    /// The scales of sixteen Q8_0 blocks.
+    fn q8_scales(self, blocks: &[u8; 544]) -> Self::F;
+    /// The codes of sixteen MXFP4 blocks, four by four, and their scales.
+    fn mxfp4(self, blocks: &[u8; 272]) -> ([Self::B; 4], Self::F);
     /// The magnitudes and signs of an IQ2_XXS block without its scale: the byte `2i + h` of the first
     /// has two bits for each of the entries `4h..4h + 4` of the block's grid row `i`, the same byte of
     /// the second all signs of that row.

@@ -52,6 +52,14 @@ impl Level {
         match self {
             Level::Scalar => true,
             #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => Level::Avx2.is_here() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -87,6 +95,10 @@ impl Kernels {
         }
         let few = match level {
             Level::Scalar => scalar_few,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::few,
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => avx_vnni::few,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::few,
             #[cfg(target_arch = "x86_64")]
@@ -175,8 +187,12 @@ macro_rules! level {
 }
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx512::Zmm, codec::Codec};
+use super::{avx2::Ymm, avx512::Zmm, codec::Codec};
 
+#[cfg(target_arch = "x86_64")]
+level!(avx2, Ymm<false>, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+level!(avx_vnni, Ymm<true>, "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
 level!(avx512, Zmm<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
 #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,32 @@
 //! What an instruction set can do without: the same results in plain code, or in fewer instructions.
 
-use super::{grid::Grid, isa::Isa};
+use super::{codec::part, grid::Grid, isa::Isa};
+
+/// As `Isa::q8_scales`.
+#[inline(always)]
+pub fn q8_scales<S: Isa>(s: S, blocks: &[u8; 544]) -> S::F {
+    let mut scales = [0; 16];
+    for (i, scale) in scales.iter_mut().enumerate() {
+        *scale = u16::from_le_bytes(*part(blocks, 34 * i));
+    }
+    s.halves(scales)
+}
+
+/// As `Isa::mxfp4`.
+#[inline(always)]
+pub fn mxfp4<S: Isa>(s: S, blocks: &[u8; 272]) -> ([S::B; 4], S::F) {
+    let mut codes = [s.splat(0); 4];
+    for (i, codes) in codes.iter_mut().enumerate() {
+        let at = 68 * i + 1;
+        let [a, b, c, d] = [at, at + 17, at + 34, at + 51];
+        *codes = s.quad([part(blocks, a), part(blocks, b), part(blocks, c), part(blocks, d)]);
+    }
+    let mut scales = [0; 16];
+    for (i, scale) in scales.iter_mut().enumerate() {
+        *scale = blocks[17 * i];
+    }
+    (codes, s.powers(scales))
+}
 
 /// As `Isa::iq2xxs`.
 #[inline(always)]
@@ -8,8 +34,9 @@ pub fn iq2xxs(grid: &Grid, groups: &[u8; 64]) -> ([u8; 64], [u8; 64]) {
     let (mut codes, mut signs) = ([0; 64], [0; 64]);
     let rows = groups.as_chunks::<8>().0.iter().zip(codes.as_chunks_mut::<8>().0);
     for ((&[a, b, c, d, w0, w1, w2, w3], codes), signs) in rows.zip(signs.as_chunks_mut::<8>().0) {
-        let rows = [a, b, c, d].map(|index| u64::from(grid.row(index)));
-        *codes = (rows[0] | rows[1] << 16 | rows[2] << 32 | rows[3] << 48).to_le_bytes();
+        let (a, b) = (u64::from(grid.row(a)), u64::from(grid.row(b)));
+        let (c, d) = (u64::from(grid.row(c)), u64::from(grid.row(d)));
+        *codes = (a | b << 16 | c << 32 | d << 48).to_le_bytes();
         let word = u64::from(u32::from_le_bytes([w0, w1, w2, w3]));
         // Each seven signs in a word of 16 bits.
         let fields = word & 0x7f

@@ -7,7 +7,7 @@ use super::{
         codec::{ChunkScales, Chunks, Codec, Kind, Step, part},
         isa::Isa,
     },
-    half, half_value,
+    half_value,
 };
 
 /// Twice the values of the E2M1 codes, and 12, so that none is negative.
@@ -48,16 +48,12 @@ impl Codec for Q8 {
                 sums[n][i] = s.dot_signed(zero, weights, s.signed(part(x[n].codes, 64 * i)));
             }
         }
-        let mut scales = [0; 16];
-        for (i, scale) in scales.iter_mut().enumerate() {
-            *scale = half(bytes, 34 * i);
-        }
         let mut integers = [zero; N];
         for n in 0..N {
             let unbias = unbias(s, x[n].sums, -(S::BIAS as i16));
             integers[n] = s.add(s.sums_of_8(sums[n]), unbias);
         }
-        (integers, s.halves(&scales))
+        (integers, s.q8_scales(bytes))
     }
 
     #[inline(always)]
@@ -121,15 +117,8 @@ impl Codec for Mxfp4 {
         _: &Self::Powers,
         x: &[Step<'_, Self>; N],
     ) -> ([S::I; N], S::F) {
-        let mut codes = [s.splat(0); 4];
-        for (i, codes) in codes.iter_mut().enumerate() {
-            *codes = Mxfp4::codes(s, bytes, i);
-        }
-        let mut scales = [0; 16];
-        for (i, scale) in scales.iter_mut().enumerate() {
-            *scale = bytes[17 * i];
-        }
-        (e2m1(s, codes, x), s.mul_floats(s.powers(&scales), s.splat_float(0.5)))
+        let (codes, scales) = s.mxfp4(bytes);
+        (e2m1(s, codes, x), s.mul_floats(scales, s.splat_float(0.5)))
     }
 
     #[inline(always)]
@@ -186,7 +175,7 @@ impl Codec for Fp4 {
         for (i, codes) in codes.iter_mut().enumerate() {
             *codes = s.bytes(part(bytes, 64 * i));
         }
-        (e2m1(s, codes, x), s.mul_floats(s.powers(powers), s.splat_float(0.5)))
+        (e2m1(s, codes, x), s.mul_floats(s.powers(*powers), s.splat_float(0.5)))
     }
 
     #[inline(always)]

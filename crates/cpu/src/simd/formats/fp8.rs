@@ -59,7 +59,7 @@ impl Codec for Fp8 {
         for (i, power) in all.iter_mut().enumerate() {
             *power = powers[i % 8];
         }
-        (Sums::integers(s, &sums), s.mul_floats(s.powers(&all), s.floats(&UNITS)))
+        (Sums::integers(s, &sums), s.mul_floats(s.powers(all), s.floats(&UNITS)))
     }
 
     #[inline(always)]

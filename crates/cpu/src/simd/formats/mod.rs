@@ -79,7 +79,7 @@ fn scales_and_minima<S: Isa, const BLOCK: usize>(
         scales[i] = half(bytes, i * BLOCK + first);
         scales[i + 8] = half(bytes, i * BLOCK + second);
     }
-    s.mul_floats(s.halves(&scales), s.floats(&SIGNS))
+    s.mul_floats(s.halves(scales), s.floats(&SIGNS))
 }
 
 /// The scales of eight blocks of `BLOCK` bytes, the f16 at `at` of each, and zeros.
@@ -89,7 +89,7 @@ fn scales_alone<S: Isa, const BLOCK: usize>(s: S, bytes: &[u8], at: usize) -> S:
     for i in 0..8 {
         scales[i] = half(bytes, i * BLOCK + at);
     }
-    s.halves(&scales)
+    s.halves(scales)
 }
 
 /// The bits of the f16 at `at`.
