@@ -10,6 +10,7 @@ mod arguments;
 mod ci;
 mod dequant;
 mod encoding;
+mod kernels;
 mod noise;
 mod oracle;
 mod synth;
@@ -31,6 +32,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "tokens", usage: TOKENS_USAGE, run: tokens::run },
     Command { name: "dequant", usage: dequant::USAGE, run: dequant::run },
     Command { name: "noise", usage: noise::USAGE, run: noise::run },
+    Command { name: "kernels", usage: kernels::USAGE, run: kernels::run },
     Command { name: "synth", usage: synth::USAGE, run: synth::run },
 ];
 

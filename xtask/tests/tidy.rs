@@ -18,11 +18,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &["model", "quant"]),
     ("cpu", &["engine", "host", "model", "quant"]),
     ("lab", &["engine", "host", "model", "quant"]),
+    ("cuda", &["engine", "host", "model", "quant"]),
 ];
 /// What backends must never see: text, JSON, sockets.
 const NOT_IN_BACKENDS: &[&str] = &["serde_json", "ds4-tokenizer", "ds4-prompt", "axum", "hyper"];
-const BACKENDS: &[&str] = &["cpu"];
-const MAY_HOLD_UNSAFE: &[&str] = &["crates/host/", "crates/cpu/"];
+const BACKENDS: &[&str] = &["cpu", "cuda"];
+const MAY_HOLD_UNSAFE: &[&str] = &["crates/host/", "crates/cpu/", "crates/cuda/"];
 /// One screenful of ideas; the reference pass is one file because the paper is one.
 const LONGEST_FILE: usize = 550;
 /// Tables of facts, not code.

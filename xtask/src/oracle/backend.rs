@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
+use ds4_cuda::{CudaExecutor, CudaOptions};
 use ds4_engine::{Executor, Feed, Logits, SlotId, Want};
 use ds4_model::{Model, Rounding, reference::Reference};
 
@@ -18,6 +19,14 @@ enum Kind {
     Executor { executor: Box<dyn Executor>, slot: SlotId },
 }
 
+impl Kind {
+    fn executor(executor: impl Executor + 'static) -> Result<Kind, String> {
+        let mut executor: Box<dyn Executor> = Box::new(executor);
+        let slot = executor.open().map_err(|e| e.to_string())?;
+        Ok(Kind::Executor { executor, slot })
+    }
+}
+
 impl Backend {
     pub fn new(
         name: &str,
@@ -30,15 +39,16 @@ impl Backend {
         let kind = match (name, double) {
             ("reference", true) => Kind::Double(Reference::new(&model, rounding)),
             ("reference", false) => Kind::Single(Reference::new(&model, rounding)),
+            ("cuda", _) => {
+                let options = CudaOptions { rounding, ..CudaOptions::default() };
+                Kind::executor(CudaExecutor::new(model, options).map_err(|e| e.to_string())?)?
+            }
             _ => {
                 let mut options = CpuOptions { rounding, activations, ..CpuOptions::default() };
                 if let Some(threads) = threads {
                     options.threads = threads;
                 }
-                let executor = CpuExecutor::new(model, options).map_err(|e| e.to_string())?;
-                let mut executor: Box<dyn Executor> = Box::new(executor);
-                let slot = executor.open().map_err(|e| e.to_string())?;
-                Kind::Executor { executor, slot }
+                Kind::executor(CpuExecutor::new(model, options).map_err(|e| e.to_string())?)?
             }
         };
         Ok(Backend { kind, last: Vec::new() })

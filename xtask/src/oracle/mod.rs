@@ -15,7 +15,7 @@ use backend::Backend;
 use set::{Case, Set};
 
 pub const USAGE: &str =
-    "--set DIR [--mode plain|qat] [--backend cpu|reference] [--precision f64|f32]
+    "--set DIR [--mode plain|qat] [--backend cpu|cuda|reference] [--precision f64|f32]
          [--threads N] [--chunks 37,1,91] [--class exact|exact_f16rows|int8]
          [--activations int8|exact] [--filter TEXT] [--out DIR]
     run every model of an oracle set, compare with its vectors, write the logits to --out";
@@ -42,7 +42,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     let set = Set::open(&arguments.path("set")?)?;
     let mode = arguments.word("mode", &["plain", "qat"])?;
     let rounding = if mode == "qat" { Rounding::Official } else { Rounding::Plain };
-    let backend_name = arguments.word("backend", &["cpu", "reference"])?;
+    let backend_name = arguments.word("backend", &["cpu", "cuda", "reference"])?;
     let double = arguments.word("precision", &["f64", "f32"])? == "f64";
     let threads = match arguments.get("threads") {
         Some(n) => Some(n.parse().map_err(|_| format!("--threads {n}: not a number"))?),
@@ -50,7 +50,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     };
     // Packed rows keep the rotary part in f16; the class for that is part of the contract.
     let default_class = match (backend_name, rounding) {
-        ("cpu", Rounding::Official) => "exact_f16rows",
+        ("cpu" | "cuda", Rounding::Official) => "exact_f16rows",
         _ => "exact",
     };
     let class = match arguments.get("class") {

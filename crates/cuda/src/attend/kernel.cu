@@ -1,0 +1,164 @@
+// The softmax over what a query sees: its window, the compressed rows, the sink. The rows are cut into
+// parts, which several blocks take; how they are cut follows from the position alone.
+
+static const u32 TILE = 32;  // rows that are decoded together
+static const u32 PARTS = 20; // at most
+static const u32 HEADS = 8;  // of a block, one to a warp
+static const u32 QUADS = 4;  // of four values to a lane: heads of up to 512 values
+
+struct AttendArgs {
+    const Row *rows;
+    const float2 *turns;
+    const float *q;       // [rows][heads][head_dim]
+    const u32 *chosen;    // [rows][top_k]
+    const float *sinks;   // [heads]
+    float *partial;       // [rows][heads][PARTS][head_dim + 4]: sums, then largest and total
+    float *out;           // [rows][heads][head_dim]
+    RowFormat format;
+    u64 window_at, row_at;
+    u32 heads, window, window_depth, ratio;
+    u32 top_k, choose, turn, first;
+    float eps, scale;
+    Quantised quantised; // of out; without codes: not wanted
+};
+
+struct Sight {
+    u32 window_first, window_rows, compressed, tiles_per_part, parts;
+    bool chosen;
+};
+
+__device__ __forceinline__ Sight sight(const AttendArgs &a, u32 position) {
+    Sight s;
+    s.window_rows = min(position + 1, a.window);
+    s.window_first = position + 1 - s.window_rows;
+    s.compressed = a.ratio ? (position + 1) / a.ratio : 0;
+    s.chosen = a.choose && s.compressed > a.top_k;
+    if (s.chosen) s.compressed = a.top_k;
+    u32 tiles = (s.window_rows + s.compressed + TILE - 1) / TILE;
+    s.tiles_per_part = (tiles + PARTS - 1) / PARTS;
+    s.parts = (tiles + s.tiles_per_part - 1) / s.tiles_per_part;
+    return s;
+}
+
+extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs a) {
+    extern __shared__ float tile[];
+    u32 r = a.first + blockIdx.z, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Row row = a.rows[r];
+    const Sight s = sight(a, row.position);
+    if (blockIdx.x >= s.parts) return;
+    u32 dim = a.format.values, nope = dim - a.format.rope;
+    u32 head = blockIdx.y * HEADS + warp;
+    bool live = head < a.heads;
+
+    // The query: divided by its root mean square, rotated.
+    float4 q[QUADS], sum[QUADS];
+    const float *mine = a.q + ((u64)r * a.heads + (live ? head : 0)) * dim;
+    float squares = 0.0f;
+#pragma unroll
+    for (u32 j = 0; j < QUADS; j++) {
+        u32 at = 4 * lane + 128 * j;
+        q[j] = at < dim ? *(const float4 *)(mine + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        squares += (q[j].x * q[j].x + q[j].y * q[j].y) + (q[j].z * q[j].z + q[j].w * q[j].w);
+        sum[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+    float inverse = 1.0f / sqrtf(warp_sum(squares) / (float)dim + a.eps);
+    const float2 *turns = a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2);
+#pragma unroll
+    for (u32 j = 0; j < QUADS; j++) {
+        u32 at = 4 * lane + 128 * j;
+        q[j] = make_float4(q[j].x * inverse, q[j].y * inverse, q[j].z * inverse, q[j].w * inverse);
+        if (at >= nope && at < dim) {
+            float2 t = turns[(at - nope) / 2], u = turns[(at - nope) / 2 + 1];
+            q[j] = make_float4(q[j].x * t.x - q[j].y * t.y, q[j].x * t.y + q[j].y * t.x,
+                               q[j].z * u.x - q[j].w * u.y, q[j].z * u.y + q[j].w * u.x);
+        }
+    }
+
+    float largest = -INFINITY, total = 0.0f;
+    u32 visible = s.window_rows + s.compressed;
+    u32 begin = blockIdx.x * s.tiles_per_part * TILE, end = min(begin + s.tiles_per_part * TILE, visible);
+    for (u32 start = begin; start < end; start += TILE) {
+        u32 count = min(TILE, end - start);
+        __syncthreads();
+        for (u32 i = warp; i < count; i += HEADS) {
+            u32 index = start + i;
+            const u8 *packed;
+            if (index < s.window_rows) {
+                packed = row.arena + a.window_at + (u64)((s.window_first + index) % a.window_depth) * a.format.bytes;
+            } else {
+                u32 c = index - s.window_rows;
+                if (s.chosen) c = a.chosen[(u64)r * a.top_k + c];
+                packed = page_row(row.pages, a.ratio, (u32)a.row_at, c, a.format.bytes);
+            }
+            for (u32 at = 4 * lane; at < dim; at += 128) *(float4 *)(tile + i * dim + at) = unpack4(packed, a.format, at);
+        }
+        __syncthreads();
+        float score = -INFINITY;
+        for (u32 i = 0; i < count; i++) {
+            float4 d = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+            for (u32 j = 0; j < QUADS; j++) {
+                u32 at = 4 * lane + 128 * j;
+                if (at < dim) add_product(d, q[j], *(const float4 *)(tile + i * dim + at));
+            }
+            float product = dot_total(d) * a.scale;
+            if (lane == i) score = product;
+        }
+        float max = fmaxf(largest, warp_max(score));
+        float shrink = expf(largest - max);
+        largest = max;
+        float p = lane < count ? expf(score - max) : 0.0f;
+        total = total * shrink + warp_sum(p);
+#pragma unroll
+        for (u32 j = 0; j < QUADS; j++) sum[j] = make_float4(sum[j].x * shrink, sum[j].y * shrink, sum[j].z * shrink, sum[j].w * shrink);
+        for (u32 i = 0; i < count; i++) {
+            float w = __shfl_sync(FULL, p, i);
+#pragma unroll
+            for (u32 j = 0; j < QUADS; j++) {
+                u32 at = 4 * lane + 128 * j;
+                if (at < dim) add_product(sum[j], make_float4(w, w, w, w), *(const float4 *)(tile + i * dim + at));
+            }
+        }
+    }
+    if (!live) return;
+    float *partial = a.partial + (((u64)blockIdx.z * a.heads + head) * PARTS + blockIdx.x) * (dim + 4);
+#pragma unroll
+    for (u32 j = 0; j < QUADS; j++) {
+        u32 at = 4 * lane + 128 * j;
+        if (at < dim) *(float4 *)(partial + at) = sum[j];
+    }
+    if (lane == 0) partial[dim] = largest, partial[dim + 1] = total;
+}
+
+// Puts the parts together, with the sink, and takes the query's rotation out.
+extern "C" __global__ void __launch_bounds__(128) attend_join(const AttendArgs a) {
+    u32 r = a.first + blockIdx.y, head = blockIdx.x;
+    const Sight s = sight(a, a.rows[r].position);
+    u32 dim = a.format.values, nope = dim - a.format.rope;
+    const float *partial = a.partial + ((u64)blockIdx.y * a.heads + head) * PARTS * (dim + 4);
+    float sink = a.sinks[head], largest = sink;
+    for (u32 i = 0; i < s.parts; i++) largest = fmaxf(largest, partial[(u64)i * (dim + 4) + dim]);
+    float total = expf(sink - largest);
+    for (u32 i = 0; i < s.parts; i++) {
+        const float *part = partial + (u64)i * (dim + 4) + dim;
+        total += part[1] * expf(part[0] - largest);
+    }
+    u32 at = 4 * threadIdx.x;
+    if (at >= dim) return;
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (u32 i = 0; i < s.parts; i++) {
+        const float *part = partial + (u64)i * (dim + 4);
+        float w = expf(part[dim] - largest);
+        add_product(sum, make_float4(w, w, w, w), *(const float4 *)(part + at));
+    }
+    sum = make_float4(sum.x / total, sum.y / total, sum.z / total, sum.w / total);
+    if (at >= nope) {
+        const float2 *turns = a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2) + (at - nope) / 2;
+        float2 t = turns[0], u = turns[1];
+        sum = make_float4(sum.x * t.x + sum.y * t.y, sum.y * t.x - sum.x * t.y,
+                          sum.z * u.x + sum.w * u.y, sum.w * u.x - sum.z * u.y);
+    }
+    u64 target = ((u64)r * a.heads + head) * dim + at;
+    *(float4 *)(a.out + target) = sum;
+    if (a.quantised.codes) quantise_quads(a.quantised, target, sum);
+}

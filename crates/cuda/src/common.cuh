@@ -1,0 +1,248 @@
+// What every kernel shares: the round's rows, number formats, sums over warps and blocks, packed rows.
+// Mirrors of the structures on the host stand in device/args.rs and in each operation's mod.rs.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+static const u32 FULL = 0xffffffffu;
+// `Row.want` of a row that gives no logits, `Row.undo` of one that overwrites nothing worth saving.
+static const u32 NOWHERE = 0xffffffffu;
+// Tokens of a page of compressed rows.
+static const u32 PAGE_TOKENS = 1024;
+
+// One row of the round: which slot it extends, and with what.
+struct Row {
+    u8 *arena;        // the slot's rings
+    u8 *const *pages; // the slot's pages of compressed rows
+    u32 token;
+    u32 position;
+    u32 want; // which row of logits it gives
+    u32 undo; // where the rows that it overwrites are saved
+};
+
+// How attention rows (or index rows) lie in memory.
+struct RowFormat {
+    u32 plain;    // 1: f32 values; 0: packed codes
+    u32 values;   // of a row
+    u32 rope;     // trailing values that turn with the position
+    u32 bytes;    // of a row
+    u32 nope;     // attention, packed: values that are E4M3 codes
+    u32 rope_at;  // attention, packed: where the f16 values begin
+};
+
+// ------------------------------------------------------------------ number formats
+
+__device__ __forceinline__ float f16_to_f32(u16 h) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+
+__device__ __forceinline__ u16 f32_to_f16(float f) {
+    u16 h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+
+__device__ __forceinline__ float bf16_to_f32(u16 h) { return __uint_as_float((u32)h << 16); }
+
+__device__ __forceinline__ float e8m0_to_f32(u32 code) {
+    if (code == 0) return __uint_as_float(0x00400000u);
+    if (code == 255) return __uint_as_float(0x7fc00000u);
+    return __uint_as_float(code << 23);
+}
+
+// The code's fields, moved to where a float has them, are its value but for the bias; a subnormal
+// code becomes a subnormal float.
+__device__ __forceinline__ float e4m3_to_f32(u32 code) {
+    float v = __uint_as_float((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
+    return (code & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : v;
+}
+
+__device__ __forceinline__ float e2m1_to_f32(u32 code) {
+    return __uint_as_float((code & 8u) << 28 | (code & 7u) << 22) * 0x1p126f;
+}
+
+// The nearest code of a small float format, ties to even, as `ds4_quant::minifloat::nearest`: the
+// count of steps of the value's binade, plus the codes of the binades below.
+template <int MANTISSA, int BIAS> __device__ __forceinline__ u32 nearest_code(float magnitude) {
+    int exponent = (int)(__float_as_uint(magnitude) >> 23) - 127;
+    exponent = max(exponent, 1 - BIAS);
+    float steps = __fmul_rn(magnitude, __uint_as_float((u32)(127 + MANTISSA - exponent) << 23));
+    u32 count = __float_as_uint(__fadd_rn(steps, 8388608.0f)) - 0x4b000000u;
+    return count + ((u32)(exponent - (1 - BIAS)) << MANTISSA);
+}
+
+__device__ __forceinline__ u32 f32_to_e4m3(float x) {
+    u32 sign = (__float_as_uint(x) >> 31) << 7;
+    if (isnan(x)) return sign | 0x7fu;
+    float m = fminf(fabsf(x), 1024.0f);
+    return sign | min(nearest_code<3, 7>(m), 0x7eu);
+}
+
+__device__ __forceinline__ u32 f32_to_e2m1(float x) {
+    u32 sign = (__float_as_uint(x) >> 31) << 3;
+    if (isnan(x)) return sign;
+    float m = fminf(fabsf(x), 1024.0f);
+    return sign | min(nearest_code<1, 1>(m), 7u);
+}
+
+// The E8M0 code of the smallest power of two that brings `magnitude` within the largest value of a
+// code, whose float bits are `largest`; `floor_code` is the answer for magnitudes up to `floor`.
+__device__ __forceinline__ u32 scale_code(float magnitude, u32 largest, float floor, u32 floor_code) {
+    u32 bits = __float_as_uint(magnitude);
+    if (bits >= 0x7f800000u) return 255;
+    if (magnitude <= floor) return floor_code;
+    int log2 = (int)(bits >> 23) - (int)(largest >> 23) + ((bits & 0x7fffffu) > (largest & 0x7fffffu));
+    return (u32)min(max(log2 + 127, 0), 254);
+}
+
+__device__ __forceinline__ u32 kv_scale(float magnitude) {
+    return scale_code(magnitude, 0x43e00000u, 1e-4f, 105); // 448; 2^-22
+}
+
+__device__ __forceinline__ u32 fp4_scale(float magnitude) {
+    return scale_code(magnitude, 0x40c00000u, 6.0f * 0x1p-126f, 1); // 6; 2^-126
+}
+
+// ------------------------------------------------------------------ sums
+
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+    for (int o = 16; o; o >>= 1) x += __shfl_xor_sync(FULL, x, o);
+    return x;
+}
+
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+    for (int o = 16; o; o >>= 1) x = fmaxf(x, __shfl_xor_sync(FULL, x, o));
+    return x;
+}
+
+// The largest magnitude of a warp, infinite if one is NaN: magnitudes are ordered as their bits.
+__device__ __forceinline__ float warp_largest(float x) {
+    u32 bits = __float_as_uint(x) & 0x7fffffffu;
+#pragma unroll
+    for (int o = 16; o; o >>= 1) bits = max(bits, __shfl_xor_sync(FULL, bits, o));
+    return __uint_as_float(min(bits, 0x7f800000u));
+}
+
+// The sum over a block of whole warps, in every thread. Every thread must call it.
+__device__ __forceinline__ float block_sum(float x, float *shared32) {
+    x = warp_sum(x);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared32[threadIdx.x / 32] = x;
+    __syncthreads();
+    u32 warps = blockDim.x / 32;
+    x = threadIdx.x % 32 < warps ? shared32[threadIdx.x % 32] : 0.0f;
+    return warp_sum(x);
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+// ------------------------------------------------------------------ rows
+
+// Multiplies with the weights and divides by the root mean square, in shared memory.
+__device__ __forceinline__ void rms_norm(float *v, const float *weight, u32 n, float eps, float *shared32) {
+    float sum = 0.0f;
+    for (u32 i = threadIdx.x; i < n; i += blockDim.x) sum += v[i] * v[i];
+    float scale = 1.0f / sqrtf(block_sum(sum, shared32) / (float)n + eps);
+    for (u32 i = threadIdx.x; i < n; i += blockDim.x) v[i] = v[i] * scale * weight[i];
+    __syncthreads();
+}
+
+// Turns the trailing pairs of a row in shared memory by (cosine, sine).
+__device__ __forceinline__ void rotate(float *v, u32 n, u32 rope, const float2 *turns) {
+    float *tail = v + (n - rope);
+    for (u32 i = threadIdx.x; i < rope / 2; i += blockDim.x) {
+        float a = tail[2 * i], b = tail[2 * i + 1];
+        float2 t = turns[i];
+        tail[2 * i] = a * t.x - b * t.y;
+        tail[2 * i + 1] = a * t.y + b * t.x;
+    }
+    __syncthreads();
+}
+
+// The orthonormal Walsh-Hadamard transform of a row in shared memory.
+__device__ __forceinline__ void hadamard(float *v, u32 n) {
+    for (u32 stride = 1; stride < n; stride *= 2) {
+        for (u32 i = threadIdx.x; i < n / 2; i += blockDim.x) {
+            u32 low = i / stride * 2 * stride + i % stride;
+            float a = v[low], b = v[low + stride];
+            v[low] = a + b;
+            v[low + stride] = a - b;
+        }
+        __syncthreads();
+    }
+    float norm = (float)(1.0 / sqrt((double)n));
+    for (u32 i = threadIdx.x; i < n; i += blockDim.x) v[i] *= norm;
+    __syncthreads();
+}
+
+__device__ __forceinline__ void store_plain(const float *v, u32 n, u8 *row) {
+    for (u32 i = threadIdx.x; i < n; i += blockDim.x) ((float *)row)[i] = v[i];
+}
+
+// Encodes a key/value row: a warp takes a group of 64 codes.
+__device__ __forceinline__ void pack_attention(const float *v, const RowFormat f, u8 *row) {
+    if (f.plain) return store_plain(v, f.values, row);
+    u32 lane = threadIdx.x % 32, warps = blockDim.x / 32, groups = (f.nope + 63) / 64;
+    for (u32 g = threadIdx.x / 32; g < groups; g += warps) {
+        u32 a = g * 64 + lane, b = a + 32;
+        float x = a < f.nope ? v[a] : 0.0f, y = b < f.nope ? v[b] : 0.0f;
+        float largest = fmaxf(warp_largest(x), warp_largest(y));
+        u32 scale = kv_scale(largest);
+        float inverse = 1.0f / e8m0_to_f32(scale);
+        if (a < f.nope) row[a] = (u8)f32_to_e4m3(x * inverse);
+        if (b < f.nope) row[b] = (u8)f32_to_e4m3(y * inverse);
+        if (lane == 0) row[f.nope + g] = (u8)scale;
+    }
+    for (u32 i = f.nope + groups + threadIdx.x; i < f.rope_at; i += blockDim.x) row[i] = 0;
+    for (u32 i = threadIdx.x; i < f.rope; i += blockDim.x)
+        ((u16 *)(row + f.rope_at))[i] = f32_to_f16(v[f.nope + i]);
+}
+
+// Encodes an index row, which is rotated in place first: a warp takes a group of 32 codes.
+__device__ __forceinline__ void pack_index(float *v, const RowFormat f, u8 *row) {
+    if (f.plain) return store_plain(v, f.values, row);
+    hadamard(v, f.values);
+    u32 lane = threadIdx.x % 32, warps = blockDim.x / 32, groups = (f.values + 31) / 32;
+    for (u32 g = threadIdx.x / 32; g < groups; g += warps) {
+        u32 i = g * 32 + lane;
+        float x = i < f.values ? v[i] : 0.0f;
+        u32 scale = fp4_scale(warp_largest(x));
+        u32 code = f32_to_e2m1(x * (1.0f / e8m0_to_f32(scale)));
+        u32 next = __shfl_down_sync(FULL, code, 1);
+        if (lane % 2 == 0 && i < f.values) row[i / 2] = (u8)(code | next << 4);
+        if (lane == 0) row[f.values / 2 + g] = (u8)scale;
+    }
+}
+
+// Four neighbouring values of an attention row; `at` is a multiple of four.
+__device__ __forceinline__ float4 unpack4(const u8 *row, const RowFormat f, u32 at) {
+    if (f.plain) return *(const float4 *)(row + 4 * (u64)at);
+    if (at < f.nope) {
+        u32 codes = *(const u32 *)(row + at);
+        float scale = e8m0_to_f32(row[f.nope + at / 64]);
+        return make_float4(e4m3_to_f32(codes & 255) * scale, e4m3_to_f32(codes >> 8 & 255) * scale,
+                           e4m3_to_f32(codes >> 16 & 255) * scale, e4m3_to_f32(codes >> 24) * scale);
+    }
+    const u16 *halves = (const u16 *)(row + f.rope_at) + (at - f.nope);
+    return make_float4(f16_to_f32(halves[0]), f16_to_f32(halves[1]), f16_to_f32(halves[2]), f16_to_f32(halves[3]));
+}
+
+// Where a compressed row lies.
+__device__ __forceinline__ u8 *page_row(u8 *const *pages, u32 ratio, u32 layer_at, u32 index, u32 row_bytes) {
+    u32 per_page = PAGE_TOKENS / ratio;
+    return pages[index / per_page] + layer_at + (u64)(index % per_page) * row_bytes;
+}
+
+// A stage and a row in one number: the smallest is the first that went wrong.
+__device__ __forceinline__ void report(u32 *fault, u32 stage, u32 row) { atomicMin(fault, stage << 16 | row); }
+
+// 1 / sqrt of an infinity is zero, of a NaN it is NaN.
+__device__ __forceinline__ bool sound(float inverse_rms) {
+    return inverse_rms >= 1.17549435e-38f && inverse_rms <= 3.40282347e38f;
+}

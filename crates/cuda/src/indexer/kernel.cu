@@ -1,0 +1,214 @@
+// The indexer: small query heads score index rows, and the best rows are attended to. In the official
+// rounding queries and rows are small integers under powers of two, so their products are exact.
+
+struct IndexQueryArgs {
+    const Row *rows;
+    const float2 *turns;
+    float *queries; // [rows][heads][dim], rounded in place when nothing is packed
+    int *codes;     // [rows][heads][dim / 4]: four signed codes, each twice its E2M1 value
+    float *scales;  // [rows][heads][dim / 32]: a quarter of the scale, for the two doublings
+    u32 heads, dim, rope, top_k;
+    u32 plain, turn, first, unused;
+};
+
+__device__ __forceinline__ u32 csa_visible(u32 position) { return (position + 1) / 4; }
+
+// Rotates a head and rounds it as the rows that it meets.
+extern "C" __global__ void index_queries(const IndexQueryArgs a) {
+    extern __shared__ float v[];
+    u32 r = a.first + blockIdx.y, h = blockIdx.x, lane = threadIdx.x % 32;
+    if (csa_visible(a.rows[r].position) <= a.top_k) return;
+    float *query = a.queries + ((u64)r * a.heads + h) * a.dim;
+    for (u32 i = threadIdx.x; i < a.dim; i += blockDim.x) v[i] = query[i];
+    __syncthreads();
+    rotate(v, a.dim, a.rope, a.turns + ((u64)r * 4 + a.turn) * (a.rope / 2));
+    if (a.plain) {
+        for (u32 i = threadIdx.x; i < a.dim; i += blockDim.x) query[i] = v[i];
+        return;
+    }
+    hadamard(v, a.dim);
+    u64 head = (u64)r * a.heads + h;
+    for (u32 g = threadIdx.x / 32; g < a.dim / 32; g += blockDim.x / 32) {
+        float x = v[g * 32 + lane];
+        float scale = e8m0_to_f32(fp4_scale(warp_largest(x)));
+        float code = 2.0f * e2m1_to_f32(f32_to_e2m1(x * (1.0f / scale)));
+        ((signed char *)a.codes)[head * a.dim + g * 32 + lane] = (signed char)code;
+        if (lane == 0) a.scales[head * (a.dim / 32) + g] = 0.25f * scale;
+    }
+}
+
+struct IndexScoreArgs {
+    const Row *rows;
+    const float *queries;
+    const int *codes;
+    const float *scales;
+    const float *weights; // [rows][heads]
+    float *scores;        // [rows][capacity]
+    RowFormat format;
+    u64 row_at;
+    u32 heads, capacity, top_k, first;
+    float scale;
+    u32 unused;
+};
+
+// Eight E2M1 codes to twice their values, four to a word.
+__device__ __forceinline__ int doubled(u32 nibbles) {
+    u32 word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        u32 code = nibbles >> (4 * i);
+        int magnitude = (int)(0xc8643210u >> (4 * (code & 7)) & 15);
+        word |= ((u32)(code & 8 ? -magnitude : magnitude) & 255) << (8 * i);
+    }
+    return (int)word;
+}
+
+// A thread scores an index row of packed codes for one row of the round.
+extern "C" __global__ void __launch_bounds__(128) index_scores(const IndexScoreArgs a) {
+    extern __shared__ int shared[];
+    u32 r = a.first + blockIdx.y;
+    const Row row = a.rows[r];
+    u32 visible = csa_visible(row.position);
+    if (visible <= a.top_k || blockIdx.x * blockDim.x >= visible) return;
+    u32 dim = a.format.values, groups = dim / 32;
+    int *codes = shared;
+    float *scales = (float *)(codes + a.heads * dim / 4);
+    float *weights = scales + a.heads * groups;
+    for (u32 i = threadIdx.x; i < a.heads * dim / 4; i += blockDim.x) codes[i] = a.codes[(u64)r * a.heads * dim / 4 + i];
+    for (u32 i = threadIdx.x; i < a.heads * groups; i += blockDim.x) scales[i] = a.scales[(u64)r * a.heads * groups + i];
+    for (u32 i = threadIdx.x; i < a.heads; i += blockDim.x) weights[i] = a.weights[(u64)r * a.heads + i] * a.scale;
+    __syncthreads();
+    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= visible) return;
+    const u8 *packed = page_row(row.pages, 4, (u32)a.row_at, index, a.format.bytes);
+    int mine[32];
+    float group_scale[4];
+#pragma unroll
+    for (int g = 0; g < 4; g++) {
+        group_scale[g] = (u32)g < groups ? e8m0_to_f32(packed[dim / 2 + g]) : 0.0f;
+#pragma unroll
+        for (int w = 0; w < 4; w++) {
+            u32 nibbles = (u32)g < groups ? *(const u32 *)(packed + 16 * g + 4 * w) : 0;
+            mine[8 * g + 2 * w] = doubled(nibbles);
+            mine[8 * g + 2 * w + 1] = doubled(nibbles >> 16);
+        }
+    }
+    float score = 0.0f;
+    for (u32 h = 0; h < a.heads; h++) {
+        float product = 0.0f;
+#pragma unroll
+        for (int g = 0; g < 4; g++) {
+            if ((u32)g < groups) {
+                const int4 *q = (const int4 *)(codes + h * dim / 4 + 8 * g);
+                int4 low = q[0], high = q[1];
+                int sum = __dp4a(mine[8 * g], low.x, 0);
+                sum = __dp4a(mine[8 * g + 1], low.y, sum);
+                sum = __dp4a(mine[8 * g + 2], low.z, sum);
+                sum = __dp4a(mine[8 * g + 3], low.w, sum);
+                sum = __dp4a(mine[8 * g + 4], high.x, sum);
+                sum = __dp4a(mine[8 * g + 5], high.y, sum);
+                sum = __dp4a(mine[8 * g + 6], high.z, sum);
+                sum = __dp4a(mine[8 * g + 7], high.w, sum);
+                product += (float)sum * (scales[h * groups + g] * group_scale[g]);
+            }
+        }
+        // A comparison, not a maximum, so that NaN stays NaN.
+        score += (product < 0.0f ? 0.0f : product) * weights[h];
+    }
+    a.scores[(u64)blockIdx.y * a.capacity + index] = score;
+}
+
+// The same for rows of f32: a warp takes a row.
+extern "C" __global__ void __launch_bounds__(128) index_scores_plain(const IndexScoreArgs a) {
+    u32 r = a.first + blockIdx.y, lane = threadIdx.x % 32;
+    const Row row = a.rows[r];
+    u32 visible = csa_visible(row.position);
+    u32 index = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (visible <= a.top_k || index >= visible) return;
+    u32 dim = a.format.values;
+    const float *values = (const float *)page_row(row.pages, 4, (u32)a.row_at, index, a.format.bytes);
+    float score = 0.0f;
+    for (u32 h = 0; h < a.heads; h++) {
+        const float *q = a.queries + ((u64)r * a.heads + h) * dim;
+        float sum = 0.0f;
+        for (u32 i = lane; i < dim; i += 32) sum += q[i] * values[i];
+        sum = warp_sum(sum);
+        score += (sum < 0.0f ? 0.0f : sum) * (a.weights[(u64)r * a.heads + h] * a.scale);
+    }
+    if (lane == 0) a.scores[(u64)blockIdx.y * a.capacity + index] = score;
+}
+
+struct TopArgs {
+    const Row *rows;
+    const float *scores;
+    u32 *chosen; // [rows][top_k], in ascending order
+    u32 capacity, top_k, first, unused;
+};
+
+// Floats as unsigned numbers of the same order.
+__device__ __forceinline__ u32 ordered(float x) {
+    u32 bits = __float_as_uint(x);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// The rows of the largest scores: the threshold is found byte by byte; of equal scores the lower
+// indices are taken.
+extern "C" __global__ void __launch_bounds__(1024) index_top(const TopArgs a) {
+    __shared__ u32 count[256], warp_above[32], warp_equal[32], prefix, wanted;
+    u32 r = a.first + blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    u32 visible = csa_visible(a.rows[r].position);
+    if (visible <= a.top_k) return;
+    const float *scores = a.scores + (u64)blockIdx.x * a.capacity;
+    if (threadIdx.x == 0) prefix = 0, wanted = a.top_k;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        if (threadIdx.x < 256) count[threadIdx.x] = 0;
+        __syncthreads();
+        for (u32 i = threadIdx.x; i < visible; i += blockDim.x) {
+            u32 key = ordered(scores[i]);
+            if (shift == 24 || key >> (shift + 8) == prefix) atomicAdd(&count[key >> shift & 255], 1);
+        }
+        __syncthreads();
+        // The first warp finds the byte at which the wanted number is reached, from the top.
+        if (warp == 0) {
+            u32 mine = 0;
+            for (int i = 0; i < 8; i++) mine += count[255 - (8 * lane + i)];
+            u32 before = mine;
+            for (int o = 1; o < 32; o *= 2) {
+                u32 other = __shfl_up_sync(FULL, before, o);
+                if (lane >= (u32)o) before += other;
+            }
+            before -= mine;
+            u32 left = wanted;
+            __syncwarp();
+            if (before < left && before + mine >= left) {
+                u32 digit = 255 - 8 * lane;
+                while (before + count[digit] < left) before += count[digit--];
+                prefix = prefix << 8 | digit;
+                wanted = left - before;
+            }
+        }
+        __syncthreads();
+    }
+    // Everything above the threshold, and the first `wanted` that equal it.
+    u32 threshold = prefix, equal_wanted = wanted, above_seen = 0, equal_seen = 0;
+    for (u32 start = 0; start < visible; start += blockDim.x) {
+        u32 i = start + threadIdx.x;
+        u32 key = i < visible ? ordered(scores[i]) : 0;
+        bool above = i < visible && key > threshold, equal = i < visible && key == threshold;
+        u32 above_mask = __ballot_sync(FULL, above), equal_mask = __ballot_sync(FULL, equal);
+        __syncthreads();
+        if (lane == 0) warp_above[warp] = __popc(above_mask), warp_equal[warp] = __popc(equal_mask);
+        __syncthreads();
+        u32 above_before = above_seen, equal_before = equal_seen;
+        for (u32 w = 0; w < 32; w++) {
+            if (w < warp) above_before += warp_above[w], equal_before += warp_equal[w];
+            above_seen += warp_above[w];
+            equal_seen += warp_equal[w];
+        }
+        u32 below = (1u << lane) - 1;
+        above_before += __popc(above_mask & below);
+        equal_before += __popc(equal_mask & below);
+        if (above || (equal && equal_before < equal_wanted))
+            a.chosen[(u64)r * a.top_k + above_before + min(equal_before, equal_wanted)] = i;
+    }
+}

@@ -1,0 +1,36 @@
+//! The CUDA executor: the whole forward pass on one card, the state of slots packed on it.
+//!
+//! In the order of a forward pass: `executor` cuts batches into rounds, `step` takes a round through
+//! the model as one sequence of launches without a host decision in it (so that a graph can replay
+//! it), and one folder for each operation holds its kernel and its launcher: `embed`, `hyper`,
+//! `matvec`, `rows`, `compress`, `indexer`, `attend`, `experts`. `upload` brings the weights to the
+//! card, `slot` and `pages` are the state, `device` is all that speaks to the driver.
+//!
+//! Nothing of CUDA is needed to build this crate or to start a program that holds it: the driver is
+//! looked for when an executor is made. The crate sees no text and no files but its kernel cache.
+
+mod attend;
+mod compress;
+mod device;
+mod embed;
+mod executor;
+mod experts;
+mod fault;
+mod hyper;
+mod indexer;
+mod int8;
+mod matvec;
+mod options;
+mod pages;
+mod round;
+mod rows;
+mod scratch;
+mod slot;
+mod step;
+mod transfer;
+mod upload;
+mod weights;
+
+pub use device::{DeviceInfo, KERNEL_SOURCE, devices, kernel_hash};
+pub use executor::CudaExecutor;
+pub use options::{CudaError, CudaOptions};

@@ -1,0 +1,131 @@
+//! What a person may choose about the executor, and what can go wrong with the card.
+
+use ds4_engine::ExecError;
+use ds4_model::Rounding;
+use ds4_quant::QuantError;
+
+/// How the executor computes and what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CudaOptions {
+    /// Which card, counted as the driver counts them.
+    pub gpu: usize,
+    /// Which of the model's own roundings are applied to cached rows.
+    pub rounding: Rounding,
+    /// Whether activations are rounded to eight bits before they meet quantised weights. Faster; a
+    /// few thousandths of a logit's size off.
+    pub int8: bool,
+    /// How many of the last positions a slot can be truncated to at once.
+    pub rewind: usize,
+    /// A slot that is truncated further goes back to a multiple of this; itself a multiple of 128, or 0
+    /// to go back to the start.
+    pub boundary: usize,
+    /// How many such multiples a slot remembers, close ones near its end and distant ones further back.
+    pub boundaries_kept: usize,
+    /// Rows of a batch that go through the layers together; it bounds the working memory.
+    pub rows: usize,
+}
+
+impl Default for CudaOptions {
+    fn default() -> CudaOptions {
+        CudaOptions {
+            gpu: 0,
+            rounding: Rounding::Official,
+            int8: false,
+            rewind: 128,
+            boundary: 2048,
+            boundaries_kept: 16,
+            rows: 128,
+        }
+    }
+}
+
+/// Why an executor could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CudaError {
+    /// There is no driver on this machine.
+    #[error("no CUDA driver on this machine: libcuda was not found")]
+    NoDriver,
+    /// The driver counts fewer cards.
+    #[error("there is no GPU {wanted}: the driver sees {found}")]
+    NoSuchGpu {
+        /// The one asked for.
+        wanted: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// The driver refused.
+    #[error("{what}: the CUDA driver says {says}")]
+    Driver {
+        /// What was tried.
+        what: &'static str,
+        /// The driver's own words.
+        says: String,
+    },
+    /// Not enough memory on the card.
+    #[error("{what}: {wanted} bytes wanted on the GPU, {free} free")]
+    OutOfMemory {
+        /// What the memory was for.
+        what: &'static str,
+        /// How much.
+        wanted: u64,
+        /// How much there was.
+        free: u64,
+    },
+    /// No kernels for this card, and no compiler for them.
+    #[error("no kernels for compute capability {capability}: {why}")]
+    NoKernels {
+        /// Of the card: 90 for 9.0.
+        capability: u32,
+        /// What the compiler said, or that there is none.
+        why: String,
+    },
+    /// An option that cannot be.
+    #[error("{option} = {value}: {why}")]
+    Option {
+        /// The field of [`CudaOptions`].
+        option: &'static str,
+        /// Its value.
+        value: usize,
+        /// What it must be.
+        why: &'static str,
+    },
+    /// A model whose shape the kernels do not know.
+    #[error("{model}: {what}")]
+    Shape {
+        /// The model's name.
+        model: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// The model's rows cannot be encoded.
+    #[error("{model}: the cached rows have a shape that cannot be packed: {source}")]
+    Rows {
+        /// The model's name.
+        model: String,
+        /// What is wrong with the shape.
+        source: QuantError,
+    },
+}
+
+impl From<CudaError> for ExecError {
+    fn from(error: CudaError) -> ExecError {
+        ExecError::Machine(error.to_string())
+    }
+}
+
+impl CudaOptions {
+    /// Refuses options that cannot be.
+    pub fn check(&self) -> Result<(), CudaError> {
+        let refuse = |option, value, why| Err(CudaError::Option { option, value, why });
+        if !self.boundary.is_multiple_of(128) {
+            return refuse("boundary", self.boundary, "must be a multiple of 128");
+        }
+        if self.rows == 0 || self.rows > 4096 {
+            return refuse("rows", self.rows, "must be from 1 to 4096");
+        }
+        if self.rewind > 1 << 20 {
+            return refuse("rewind", self.rewind, "must be at most 1048576");
+        }
+        Ok(())
+    }
+}

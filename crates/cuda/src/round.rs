@@ -1,0 +1,197 @@
+//! The rows that go through the layers together: which they are, and what the kernels are told.
+
+use ds4_engine::{Feed, Want};
+use ds4_model::{Compression, Rope};
+
+/// In place of a row of logits, or of a place for what is overwritten: there is none.
+const NOWHERE: u32 = u32::MAX;
+/// Bytes of the head of the upload: the place where a fault is reported.
+pub const HEAD_BYTES: usize = 16;
+/// Bytes of what the kernels are told of a row, but for its rotations.
+pub const ROW_BYTES: usize = 32;
+/// Rotations of a row.
+const TURNS: usize = 4;
+
+/// The rotation of a row in a window-only layer.
+pub const TURN_WINDOW: u32 = 0;
+/// The rotation of a row in a compressed layer.
+pub const TURN_COMPRESSED: u32 = 1;
+/// The rotation of a CSA row that the row completes.
+pub const TURN_CSA: u32 = 2;
+/// The rotation of an HCA row that the row completes.
+pub const TURN_HCA: u32 = 3;
+
+/// The frequencies of the two kinds of layer.
+pub struct Frequencies {
+    window_only: Vec<f64>,
+    compressed: Vec<f64>,
+}
+
+impl Frequencies {
+    /// Those of a model.
+    pub fn new(rope: &Rope) -> Frequencies {
+        Frequencies {
+            window_only: rope.frequencies(Compression::None),
+            compressed: rope.frequencies(Compression::Csa),
+        }
+    }
+
+    /// Bytes of a row's rotations.
+    pub fn turn_bytes(&self) -> usize {
+        TURNS * self.window_only.len() * 2 * size_of::<f32>()
+    }
+
+    /// Writes cosine and sine of every pair, as `TURN_*` order them. Angles are `f64`: at a million
+    /// positions an `f32` angle is off by hundredths.
+    fn write(&self, position: usize, bytes: &mut [u8]) {
+        let first = |ratio: usize| (position + 1).saturating_sub(ratio);
+        let of = |position: usize, frequencies: &'_ [f64]| -> Vec<(f64, f64)> {
+            frequencies.iter().map(|f| (position as f64 * f).sin_cos()).collect()
+        };
+        let tables = [
+            of(position, &self.window_only),
+            of(position, &self.compressed),
+            of(first(Compression::Csa.ratio()), &self.compressed),
+            of(first(Compression::Hca.ratio()), &self.compressed),
+        ];
+        let turns = tables.iter().flatten();
+        for (bytes, &(sin, cos)) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(turns) {
+            bytes[..4].copy_from_slice(&(cos as f32).to_le_bytes());
+            bytes[4..].copy_from_slice(&(sin as f32).to_le_bytes());
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index of its feed in the batch.
+    pub feed: usize,
+    /// The token.
+    pub token: u32,
+    /// Its position.
+    pub position: usize,
+    /// Which row of the batch's logits it gives.
+    pub logits: Option<usize>,
+    /// Where in its feed's share of the undo buffer, if it overwrites something worth saving.
+    pub undo: Option<usize>,
+}
+
+/// Where a feed's slot lies on the card.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Length before the step.
+    pub len: usize,
+    /// Its rings.
+    pub arena: u64,
+    /// Its table of pages.
+    pub pages: u64,
+    /// Where its share of the undo buffer begins, in rows.
+    pub undo: usize,
+}
+
+/// The next rows of a batch: as many as may go together, in the order of the feeds; a feed pauses
+/// where its slot passes a boundary. Empty when everything is done.
+pub fn next(
+    batch: &[Feed<'_>],
+    places: &[Place],
+    done: &[usize],
+    most: usize,
+    boundary: usize,
+    deepest: usize,
+) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut logits_before = 0;
+    for (feed, (fed, place)) in batch.iter().zip(places).enumerate() {
+        let start = place.len + done[feed];
+        let to_boundary = match boundary {
+            0 => usize::MAX,
+            distance => distance - start % distance,
+        };
+        let left = fed.tokens.len() - done[feed];
+        let count = left.min(most - rows.len()).min(to_boundary);
+        for i in done[feed]..done[feed] + count {
+            let logits = match fed.want {
+                Want::Nothing => None,
+                Want::Last => (i + 1 == fed.tokens.len()).then_some(logits_before),
+                Want::All => Some(logits_before + i),
+            };
+            rows.push(Row {
+                feed,
+                token: fed.tokens[i],
+                position: place.len + i,
+                logits,
+                undo: (i < deepest).then_some(place.undo + i),
+            });
+        }
+        logits_before += fed.want.rows(fed.tokens.len());
+    }
+    rows
+}
+
+/// Bytes of the upload for a round.
+pub fn upload_bytes(rows: usize, frequencies: &Frequencies) -> usize {
+    HEAD_BYTES + rows * (ROW_BYTES + frequencies.turn_bytes())
+}
+
+/// Writes what the kernels are told of a round: no fault yet, the rows, their rotations.
+pub fn write(rows: &[Row], places: &[Place], frequencies: &Frequencies, bytes: &mut [u8]) {
+    let (head, rest) = bytes.split_at_mut(HEAD_BYTES);
+    head.fill(0xff);
+    let (table, turns) = rest.split_at_mut(rows.len() * ROW_BYTES);
+    let mut wanted = 0;
+    let turns = turns.chunks_exact_mut(frequencies.turn_bytes());
+    for ((row, bytes), turns) in rows.iter().zip(table.as_chunks_mut::<ROW_BYTES>().0).zip(turns) {
+        let want = match row.logits {
+            Some(_) => {
+                wanted += 1;
+                wanted - 1
+            }
+            None => NOWHERE,
+        };
+        let undo = row.undo.map_or(NOWHERE, |at| at as u32);
+        let place = &places[row.feed];
+        bytes[..8].copy_from_slice(&place.arena.to_le_bytes());
+        bytes[8..16].copy_from_slice(&place.pages.to_le_bytes());
+        let words = [row.token, row.position as u32, want, undo];
+        for (bytes, word) in bytes[16..].as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        frequencies.write(row.position, turns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ds4_engine::SlotId;
+
+    #[test]
+    fn feeds_fill_rounds_in_order_and_pause_at_boundaries() {
+        let tokens: Vec<u32> = (0..10).collect();
+        let feed = |slot, count, want| Feed { slot: SlotId(slot), tokens: &tokens[..count], want };
+        let batch = [feed(0, 5, Want::Last), feed(1, 10, Want::All)];
+        let place = |len, undo| Place { len, arena: 0, pages: 0, undo };
+        let places = [place(0, 0), place(6, 5)];
+        let mut done = [0, 0];
+        let mut rounds = Vec::new();
+        loop {
+            let rows = next(&batch, &places, &done, 8, 8, 4);
+            if rows.is_empty() {
+                break;
+            }
+            rows.iter().for_each(|row| done[row.feed] += 1);
+            rounds.push(rows);
+        }
+        let seen: Vec<Vec<(usize, usize, Option<usize>, Option<usize>)>> = rounds
+            .iter()
+            .map(|rows| rows.iter().map(|r| (r.feed, r.position, r.logits, r.undo)).collect())
+            .collect();
+        assert_eq!(seen[0].len(), 7, "the second feed pauses at position 8");
+        assert_eq!(seen[0][4], (0, 4, Some(0), None));
+        assert_eq!(seen[0][5], (1, 6, Some(1), Some(5)));
+        assert_eq!(seen[1].len(), 8);
+        assert_eq!(seen[1][7], (1, 15, Some(10), None));
+        assert_eq!(rounds.len(), 2);
+    }
+}

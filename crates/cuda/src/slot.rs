@@ -1,0 +1,297 @@
+//! The state of one timeline, and what it costs to go back in it.
+//!
+//! Everything that a layer keeps is found by position or by row number, so the length says what is
+//! alive. What is needed of the last positions lies in rings, all of them in one arena on the card.
+//! Going back a little is a change of length; going back further needs a boundary: a copy of what the
+//! rings held when the timeline passed it.
+
+use std::sync::Arc;
+
+use ds4_engine::first_needed;
+use ds4_model::{Compression, Config};
+
+use crate::{
+    device::{Buffer, Device, Kernels},
+    options::{CudaError, CudaOptions},
+    pages::{PAGE_TOKENS, Pages},
+    rows::{self, CopyArgs, Ring, RingCopy, RowFormats},
+};
+
+/// Where the parts of a layer lie.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerShape {
+    /// Its compression.
+    pub kind: Compression,
+    /// The ring of its window.
+    pub window: usize,
+    /// The ring of its compressor's projections.
+    pub pending: Option<usize>,
+    /// The ring of its indexer's.
+    pub index_pending: Option<usize>,
+    /// Its compressed rows, in a page.
+    pub compressed_at: usize,
+    /// Its index rows, in a page.
+    pub index_at: usize,
+}
+
+/// What decides the sizes of a slot's parts.
+pub struct Shape {
+    /// The layers.
+    pub layers: Vec<LayerShape>,
+    /// How rows are encoded.
+    pub formats: RowFormats,
+    /// The rings of a slot.
+    pub rings: Vec<Ring>,
+    /// Bytes of all rings.
+    pub arena_bytes: usize,
+    /// Bytes of a page.
+    pub page_bytes: usize,
+    /// Rows that a query sees, its own included.
+    pub window: usize,
+    /// How many of the last positions can be taken back at once.
+    pub rewind: usize,
+    /// How many boundaries are kept.
+    pub boundaries_kept: usize,
+}
+
+impl Shape {
+    /// The shape of a model's slots.
+    pub fn new(config: &Config, formats: RowFormats, options: &CudaOptions) -> Shape {
+        // A ring holds what a query sees before the round, the round, and what may be taken back.
+        let slack = options.rewind.max(options.rows);
+        let mut rings = Vec::new();
+        let (mut arena_bytes, mut before) = (0usize, 0u64);
+        let mut ring = |row_bytes: usize, depth: usize| {
+            rings.push(Ring {
+                at: arena_bytes as u64,
+                before,
+                row_bytes: row_bytes as u32,
+                depth: depth as u32,
+            });
+            arena_bytes = (arena_bytes + row_bytes * depth).next_multiple_of(256);
+            before += row_bytes as u64;
+            rings.len() - 1
+        };
+        let mut page_bytes = 0usize;
+        let mut layers = Vec::new();
+        for &kind in &config.layers {
+            let mut pending = |values: usize| {
+                ring(8 * kind.windows() * values, kind.windows() * kind.ratio() + slack)
+            };
+            let rows = PAGE_TOKENS.checked_div(kind.ratio()).unwrap_or(0);
+            let mut in_page = |row_bytes: u32| {
+                let at = page_bytes;
+                page_bytes = (page_bytes + rows * row_bytes as usize).next_multiple_of(256);
+                at
+            };
+            let compressed = kind != Compression::None;
+            let indexed = kind == Compression::Csa;
+            layers.push(LayerShape {
+                kind,
+                pending: compressed.then(|| pending(config.head_dim)),
+                index_pending: indexed.then(|| pending(config.indexer.dim)),
+                compressed_at: if compressed { in_page(formats.attention.bytes) } else { 0 },
+                index_at: if indexed { in_page(formats.index.bytes) } else { 0 },
+                window: ring(formats.attention.bytes as usize, config.window - 1 + slack),
+            });
+        }
+        Shape {
+            layers,
+            formats,
+            rings,
+            arena_bytes,
+            page_bytes,
+            window: config.window,
+            rewind: options.rewind,
+            boundaries_kept: options.boundaries_kept,
+        }
+    }
+
+    /// The deepest ring: further positions of one step overwrite only rows of the step itself.
+    pub fn deepest(&self) -> usize {
+        self.rings.iter().map(|ring| ring.depth as usize).max().unwrap_or(0)
+    }
+
+    /// Bytes of a row of every ring.
+    pub fn ring_row_bytes(&self) -> usize {
+        self.rings.iter().map(|ring| ring.row_bytes as usize).sum()
+    }
+
+    /// What has to be copied so that a slot of length `len` can go on from any length down to
+    /// `len - rewind`: the positions of every ring, laid one behind the other. Also their bytes.
+    pub fn copies(&self, len: usize, rewind: usize) -> (Vec<RingCopy>, usize) {
+        let mut copies = vec![RingCopy::default(); self.rings.len()];
+        let mut bytes = 0;
+        let mut copy = |ring: usize, from: usize| {
+            let count = len - from;
+            copies[ring] = RingCopy { at: bytes as u64, from: from as u32, count: count as u32 };
+            bytes += count * self.rings[ring].row_bytes as usize;
+        };
+        for layer in &self.layers {
+            copy(layer.window, len.saturating_sub(self.window - 1 + rewind));
+            for ring in layer.pending.iter().chain(&layer.index_pending) {
+                copy(*ring, first_needed(len - rewind, layer.kind.ratio(), layer.kind.windows()));
+            }
+        }
+        (copies, bytes)
+    }
+}
+
+/// What copies need besides the slot.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// The card.
+    pub device: &'a Device,
+    /// Its kernels.
+    pub kernels: &'a Kernels,
+    /// The rings' places, on the card.
+    pub rings: &'a Buffer,
+    /// The shape of every slot.
+    pub shape: &'a Shape,
+}
+
+impl Tools<'_> {
+    /// Copies positions of a slot's rings to `buffer`, or back, and waits for it.
+    pub fn copy(
+        &self,
+        slot: &Slot,
+        copies: &[RingCopy],
+        buffer: &Buffer,
+        restore: bool,
+    ) -> Result<(), CudaError> {
+        let list = self.device.upload(copies, "a list of copies")?;
+        let args = CopyArgs {
+            rings: self.rings.address(),
+            copies: list.address(),
+            arena: slot.arena.address(),
+            buffer: buffer.address(),
+            restore: restore.into(),
+            unused: 0,
+        };
+        rows::copy(self.device, self.kernels, copies.len(), &args)?;
+        self.device.finish()
+    }
+}
+
+/// What the rings held at one length.
+pub struct Boundary {
+    len: usize,
+    held: Buffer,
+}
+
+impl Boundary {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Where it lies.
+    pub fn address(&self) -> u64 {
+        self.held.address()
+    }
+}
+
+/// The state of one timeline.
+pub struct Slot {
+    /// Tokens evaluated.
+    pub len: usize,
+    /// The shortest length that the rings can go back to.
+    pub floor: usize,
+    /// The rings.
+    pub arena: Buffer,
+    /// The compressed rows.
+    pub pages: Pages,
+    boundaries: Vec<Arc<Boundary>>,
+}
+
+impl Slot {
+    /// An empty timeline.
+    pub fn new(tools: Tools<'_>) -> Result<Slot, CudaError> {
+        Ok(Slot {
+            len: 0,
+            floor: 0,
+            arena: tools.device.alloc(tools.shape.arena_bytes, "the state of a session")?,
+            pages: Pages::new(tools.device, tools.shape.page_bytes)?,
+            boundaries: Vec::new(),
+        })
+    }
+
+    /// A timeline that goes on from the same state.
+    pub fn fork(&self, tools: Tools<'_>) -> Result<Slot, CudaError> {
+        Ok(Slot {
+            len: self.len,
+            floor: self.floor,
+            arena: tools.device.duplicate(&self.arena, "the state of a session")?,
+            pages: self.pages.share(tools.device)?,
+            boundaries: self.boundaries.clone(),
+        })
+    }
+
+    /// Ends a step that has succeeded, with the boundaries that it passed.
+    pub fn commit(&mut self, count: usize, passed: Vec<Arc<Boundary>>, shape: &Shape) {
+        self.len += count;
+        self.floor = self.floor.max(self.len.saturating_sub(shape.rewind));
+        for boundary in passed {
+            self.boundaries.push(boundary);
+            if self.boundaries.len() > shape.boundaries_kept {
+                self.forget_a_boundary();
+            }
+        }
+    }
+
+    /// A copy of what is needed to go on from `len`, which the running step has just reached.
+    pub fn boundary(&self, tools: Tools<'_>, len: usize) -> Result<Arc<Boundary>, CudaError> {
+        let (copies, bytes) = tools.shape.copies(len, 0);
+        let held = tools.device.alloc(bytes, "a copy of a session's last rows")?;
+        tools.copy(self, &copies, &held, false)?;
+        Ok(Arc::new(Boundary { len, held }))
+    }
+
+    /// Shortens the timeline to `len`, or to the nearest length below that can be had.
+    pub fn truncate(&mut self, tools: Tools<'_>, len: usize) -> Result<usize, CudaError> {
+        if len >= self.len {
+            return Ok(self.len);
+        }
+        if len >= self.floor {
+            self.len = len;
+        } else if let Some(boundary) = self.boundaries.iter().rfind(|b| b.len <= len).cloned() {
+            let (copies, _) = tools.shape.copies(boundary.len, 0);
+            tools.copy(self, &copies, &boundary.held, true)?;
+            self.len = boundary.len;
+            self.floor = boundary.len;
+        } else {
+            self.len = 0;
+            self.floor = 0;
+        }
+        self.boundaries.retain(|boundary| boundary.len <= len);
+        self.pages.truncate(self.len);
+        Ok(self.len)
+    }
+
+    /// Thins the boundaries so that their distance grows with the distance from the end: forgets the
+    /// one whose going leaves the smallest gap, measured by how far back the gap is. The last one
+    /// always stays.
+    fn forget_a_boundary(&mut self) {
+        let len = self.len;
+        let at = |i: usize| self.boundaries[i].len;
+        let gap = |&i: &usize| {
+            let before = if i == 0 { 0 } else { at(i - 1) };
+            (at(i + 1) - before) as f64 / (len - before).max(1) as f64
+        };
+        let candidates = 0..self.boundaries.len().saturating_sub(1);
+        let least = candidates.min_by(|a, b| gap(a).total_cmp(&gap(b)));
+        self.boundaries.remove(least.unwrap_or(0));
+    }
+
+    /// The boundaries, which copies share.
+    pub fn boundaries(&self) -> &[Arc<Boundary>] {
+        &self.boundaries
+    }
+}
+
+impl LayerShape {
+    /// How many compressors the layer has.
+    pub fn compressors(&self) -> usize {
+        usize::from(self.pending.is_some()) + usize::from(self.index_pending.is_some())
+    }
+}

@@ -1,0 +1,532 @@
+//! One round through the model: embedding, every layer, head. What is launched depends on a few sizes
+//! alone, so the sequence can be recorded and replayed.
+
+use std::collections::HashMap;
+
+use ds4_model::{Compression, Model};
+
+use crate::{
+    attend::{self, AttendArgs},
+    compress::{self, CompressArgs, CompressorArgs},
+    device::{Buffer, Device, Graph, Kernel, Kernels, Pinned},
+    embed::{self, EmbedArgs},
+    experts::{self, ExpertsArgs, RouteArgs},
+    hyper,
+    indexer::{self, QueryArgs, ScoreArgs, TopArgs},
+    int8,
+    matvec::{self, ProductList},
+    options::CudaError,
+    round::{
+        self, Frequencies, HEAD_BYTES, ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW,
+    },
+    rows::{self, KeepArgs, PendingArgs, SaveArgs},
+    scratch::{ATTEND_ROWS, Scratch},
+    slot::{LayerShape, Shape},
+    weights::{Hyper, Layer, Weights},
+};
+
+/// Rounds of up to so many rows are recorded: longer ones keep the card busy between launches.
+const RECORDED_ROWS: usize = 16;
+
+/// What decides which launches a round has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Rows of the round.
+    pub rows: usize,
+    /// Rows that give logits.
+    pub wanted: usize,
+    /// Room for the scores of a row's index rows; 0 if no row has to choose.
+    pub capacity: usize,
+}
+
+/// What a step works with, at fixed addresses.
+pub struct Step {
+    weights: Weights,
+    scratch: Scratch,
+    rings: Buffer,
+    /// What the kernels are told of a round, and the word in which they report a fault.
+    told: Buffer,
+    tell: Pinned,
+    /// The fault word, then the logits.
+    results: Pinned,
+    undo: Buffer,
+    undo_rows: usize,
+    scores: Buffer,
+    capacity: usize,
+    /// Rounds seen before, and, from the second time on, their recordings.
+    recorded: HashMap<Key, Option<Graph>>,
+    int8: bool,
+}
+
+/// What never changes from one step to the next.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The card.
+    pub device: &'a Device,
+    /// Its kernels.
+    pub kernels: &'a Kernels,
+    /// The model.
+    pub model: &'a Model,
+    /// The shape of its slots.
+    pub shape: &'a Shape,
+    /// Rotary frequencies.
+    pub frequencies: &'a Frequencies,
+}
+
+impl Step {
+    /// Brings the weights to the card and takes the working memory for rounds of up to `rows` rows.
+    pub fn new(setting: Setting<'_>, rows: usize, int8: bool) -> Result<Step, CudaError> {
+        let Setting { device, kernels, model, shape, frequencies } = setting;
+        let config = &model.config;
+        let index = &config.indexer;
+        kernels.allow_shared(Kernel::AttendParts, attend::shared(config.head_dim) as u32)?;
+        kernels.allow_shared(
+            Kernel::IndexScores,
+            indexer::score_shared(index.heads, index.dim) as u32,
+        )?;
+        let scratch = Scratch::new(device, config, rows, int8)?;
+        let told = round::upload_bytes(rows, frequencies);
+        Ok(Step {
+            weights: Weights::load(device, kernels, model, &scratch, int8)?,
+            scratch,
+            rings: device.upload(&shape.rings, "a list of rings")?,
+            told: device.alloc(told, "a round's rows")?,
+            tell: device.pinned(told)?,
+            results: device.pinned(HEAD_BYTES + 4 * rows * config.vocab)?,
+            undo: device.alloc(0, "rows to go back to")?,
+            undo_rows: 0,
+            scores: device.alloc(0, "scores of index rows")?,
+            capacity: 0,
+            recorded: HashMap::new(),
+            int8,
+        })
+    }
+
+    /// The places of the rings, on the card.
+    pub fn rings(&self) -> &Buffer {
+        &self.rings
+    }
+
+    /// What the rings held before the step, and how many rows of each there is room for.
+    pub fn undo(&self) -> (&Buffer, usize) {
+        (&self.undo, self.undo_rows)
+    }
+
+    /// Room to save `rows` rows of every ring.
+    pub fn reserve_undo(&mut self, setting: Setting<'_>, rows: usize) -> Result<(), CudaError> {
+        if rows > self.undo_rows {
+            let room = rows.next_power_of_two();
+            // What was recorded names the old addresses.
+            self.recorded.clear();
+            self.undo = setting
+                .device
+                .alloc(room * setting.shape.ring_row_bytes(), "rows to go back to")?;
+            self.undo_rows = room;
+        }
+        Ok(())
+    }
+
+    /// How many scores a row must have room for when the longest timeline of the round ends at
+    /// `longest`, and the memory for it.
+    pub fn reserve_scores(
+        &mut self,
+        setting: Setting<'_>,
+        longest: usize,
+    ) -> Result<usize, CudaError> {
+        let config = &setting.model.config;
+        let visible = longest / Compression::Csa.ratio();
+        if visible <= config.indexer.top_k || !config.layers.contains(&Compression::Csa) {
+            return Ok(0);
+        }
+        let capacity = visible.next_power_of_two().max(1024);
+        if capacity > self.capacity {
+            self.recorded.clear();
+            self.scores =
+                setting.device.alloc(4 * ATTEND_ROWS * capacity, "scores of index rows")?;
+            self.capacity = capacity;
+        }
+        Ok(capacity)
+    }
+
+    /// Where what the kernels are told is written before a round.
+    pub fn tell(&mut self) -> &mut [u8] {
+        self.tell.bytes_mut()
+    }
+
+    /// The word in which the kernels reported a fault, and the logits, after a round.
+    pub fn results(&self, wanted: usize, vocab: usize) -> (u32, impl Iterator<Item = f32>) {
+        let (head, logits) = self.results.bytes().split_at(HEAD_BYTES);
+        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        let fault = head.as_chunks::<4>().0.first().map_or(u32::MAX, word);
+        let logits = logits.as_chunks::<4>().0.iter().take(wanted * vocab);
+        (fault, logits.map(|&bytes| f32::from_le_bytes(bytes)))
+    }
+
+    /// Forgets all recordings: what is recorded next may be marked for times.
+    pub fn forget_recordings(&mut self) {
+        self.recorded.clear();
+    }
+
+    /// Runs a round to its end.
+    pub fn run(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
+        let device = setting.device;
+        if key.rows > RECORDED_ROWS {
+            self.enqueue(setting, key)?;
+            return device.finish();
+        }
+        match self.recorded.get(&key) {
+            // The first time nothing is recorded: it is then that the driver loads the kernels.
+            None => {
+                self.enqueue(setting, key)?;
+                self.recorded.insert(key, None);
+            }
+            Some(None) => {
+                device.forget_marks();
+                let graph = device.record(|| self.enqueue(setting, key))?;
+                device.replay(&graph)?;
+                self.recorded.insert(key, Some(graph));
+            }
+            Some(Some(graph)) => device.replay(graph)?,
+        }
+        device.finish()
+    }
+
+    fn enqueue(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
+        let Setting { device, kernels, model, shape, frequencies } = setting;
+        let told = self.told.address();
+        let bytes = round::upload_bytes(key.rows, frequencies);
+        // SAFETY: the target has room for the longest round, and the bytes are written again only after
+        // the round has been waited for.
+        unsafe { device.send(&self.tell, 0..bytes, told) }?;
+        let launches = Launches {
+            device,
+            kernels,
+            model,
+            shape,
+            scratch: &self.scratch,
+            key,
+            rows: told + HEAD_BYTES as u64,
+            turns: told + (HEAD_BYTES + key.rows * ROW_BYTES) as u64,
+            fault: told,
+            scores: self.scores.address(),
+            int8: self.int8,
+        };
+        let save = SaveArgs {
+            rings: self.rings.address(),
+            rows: launches.rows,
+            buffer: self.undo.address(),
+            capacity: self.undo_rows as u64,
+        };
+        rows::save(device, kernels, shape.rings.len(), key.rows, &save)?;
+        launches.forward(&self.weights)?;
+        device.fetch(told, &mut self.results, 0..4)?;
+        let logits = HEAD_BYTES..HEAD_BYTES + 4 * key.wanted * model.config.vocab;
+        device.fetch(self.scratch.logits, &mut self.results, logits)
+    }
+}
+
+/// The launches of one round.
+struct Launches<'a> {
+    device: &'a Device,
+    kernels: &'a Kernels,
+    model: &'a Model,
+    shape: &'a Shape,
+    scratch: &'a Scratch,
+    key: Key,
+    rows: u64,
+    turns: u64,
+    fault: u64,
+    scores: u64,
+    int8: bool,
+}
+
+impl Launches<'_> {
+    fn forward(&self, weights: &Weights) -> Result<(), CudaError> {
+        let (config, s) = (&self.model.config, self.scratch);
+        let args = EmbedArgs {
+            matrix: weights.embedding,
+            rows: self.rows,
+            streams: s.streams,
+            count: config.streams as u32,
+            unused: 0,
+        };
+        embed::embed(self.device, self.kernels, self.key.rows, &args)?;
+        for (l, (layer, of)) in weights.layers.iter().zip(&self.shape.layers).enumerate() {
+            self.read(&layer.attn_hc, 2 * l, false)?;
+            self.attention(layer, of)?;
+            self.read(&layer.ffn_hc, 2 * l + 1, false)?;
+            self.experts(l, layer)?;
+        }
+        self.read(&weights.head_hc, 2 * weights.layers.len(), true)?;
+        if self.key.wanted > 0 {
+            self.multiply(&weights.output, self.key.wanted)?;
+        }
+        Ok(())
+    }
+
+    fn multiply(&self, list: &ProductList, rows: usize) -> Result<(), CudaError> {
+        match self.int8 {
+            true => int8::multiply(self.device, self.kernels, list, rows),
+            false => matvec::multiply(self.device, self.kernels, list, rows),
+        }
+    }
+
+    /// Ends the block before, `stage`, and makes the input of the next.
+    fn read(&self, next: &Hyper, stage: usize, head: bool) -> Result<(), CudaError> {
+        let (config, s) = (&self.model.config, self.scratch);
+        let (hidden, n) = (config.hidden as u32, config.streams as u32);
+        let mix_rows = config.mix_rows() as u32;
+        let write = hyper::WriteArgs {
+            function: next.function,
+            out: s.out,
+            mix: s.mix,
+            streams: s.streams,
+            partial: s.partial,
+            hidden,
+            n,
+            mix_rows,
+            write: (stage > 0).into(),
+        };
+        hyper::write(self.device, self.kernels, self.key.rows, &write)?;
+        let read = hyper::ReadArgs {
+            partial: s.partial,
+            streams: s.streams,
+            base: next.base,
+            scale: next.scale,
+            norm: next.norm,
+            mix: s.mix,
+            x: if head { s.head } else { s.x },
+            rows: self.rows,
+            fault: self.fault,
+            hidden,
+            n,
+            mix_rows,
+            chunks: hyper::chunks(config.hidden) as u32,
+            iterations: config.sinkhorn_iterations as u32,
+            head: head.into(),
+            stage: stage as u32,
+            hc_eps: config.hc_eps,
+            rms_eps: config.rms_eps,
+            unused: 0,
+            quantised: if head { s.quantised.head } else { s.quantised.x },
+        };
+        hyper::read(self.device, self.kernels, self.key.rows, &read)
+    }
+
+    fn attention(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
+        let (device, kernels, rows) = (self.device, self.kernels, self.key.rows);
+        self.multiply(&layer.inputs, rows)?;
+        self.keep(layer, of)?;
+        self.compress(layer, of)?;
+        self.multiply(&layer.queries, rows)?;
+        for first in (0..rows).step_by(ATTEND_ROWS) {
+            let count = ATTEND_ROWS.min(rows - first);
+            if of.kind == Compression::Csa && self.key.capacity > 0 {
+                self.choose(of, first, count)?;
+            }
+            attend::attend(device, kernels, count, &self.attend_args(layer, of, first))?;
+        }
+        self.multiply(&layer.low, rows)?;
+        self.multiply(&layer.output, rows)
+    }
+
+    /// The turn of a layer's queries and rows.
+    fn turn(of: &LayerShape) -> u32 {
+        if of.kind == Compression::None { TURN_WINDOW } else { TURN_COMPRESSED }
+    }
+
+    fn keep(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
+        let (config, s) = (&self.model.config, self.scratch);
+        let pending = |ring: Option<usize>, ape: u64, [kv, score]: [u64; 2]| {
+            ring.map_or_else(PendingArgs::default, |ring| {
+                let ring = self.shape.rings[ring];
+                let (width, depth) = (ring.row_bytes / 8, ring.depth);
+                PendingArgs { kv, score, ape, at: ring.at, width, depth }
+            })
+        };
+        let ape = |compressor: Option<crate::weights::Compressor>| compressor.map_or(0, |c| c.ape);
+        let window = self.shape.rings[of.window];
+        let args = KeepArgs {
+            rows: self.rows,
+            turns: self.turns,
+            qr: s.qr,
+            qr_norm: layer.qr_norm,
+            kv: s.kv,
+            kv_norm: layer.kv_norm,
+            format: self.shape.formats.attention,
+            pending: [
+                pending(of.pending, ape(layer.compressor), s.pending),
+                pending(of.index_pending, ape(layer.index_compressor), s.index_pending),
+            ],
+            window_at: window.at,
+            window_depth: window.depth,
+            q_rank: config.q_rank as u32,
+            ratio: of.kind.ratio().max(1) as u32,
+            turn: Launches::turn(of),
+            eps: config.rms_eps,
+            unused: 0,
+            quantised: s.quantised.qr,
+        };
+        rows::keep(self.device, self.kernels, self.key.rows, of.compressors(), &args)
+    }
+
+    fn compress(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
+        if of.kind == Compression::None {
+            return Ok(());
+        }
+        let formats = &self.shape.formats;
+        let compressor =
+            |weights: Option<crate::weights::Compressor>, ring: Option<usize>, index: bool| {
+                let (Some(weights), Some(ring)) = (weights, ring) else {
+                    return CompressorArgs::default();
+                };
+                let ring = self.shape.rings[ring];
+                CompressorArgs {
+                    norm: weights.norm,
+                    format: if index { formats.index } else { formats.attention },
+                    pending_at: ring.at,
+                    row_at: if index { of.index_at } else { of.compressed_at } as u64,
+                    depth: ring.depth,
+                    index: index.into(),
+                }
+            };
+        let args = CompressArgs {
+            rows: self.rows,
+            turns: self.turns,
+            compressors: [
+                compressor(layer.compressor, of.pending, false),
+                compressor(layer.index_compressor, of.index_pending, true),
+            ],
+            ratio: of.kind.ratio() as u32,
+            windows: of.kind.windows() as u32,
+            turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
+            eps: self.model.config.rms_eps,
+        };
+        compress::compress(self.device, self.kernels, self.key.rows, of.compressors(), &args)
+    }
+
+    fn choose(&self, of: &LayerShape, first: usize, count: usize) -> Result<(), CudaError> {
+        let (config, s) = (&self.model.config, self.scratch);
+        let (index, format) = (&config.indexer, self.shape.formats.index);
+        let (heads, top_k) = (index.heads as u32, index.top_k as u32);
+        let capacity = self.key.capacity as u32;
+        let queries = QueryArgs {
+            rows: self.rows,
+            turns: self.turns,
+            queries: s.index_q,
+            codes: s.index_codes,
+            scales: s.index_scales,
+            heads,
+            dim: index.dim as u32,
+            rope: config.rope.dims as u32,
+            top_k,
+            plain: format.plain,
+            turn: TURN_COMPRESSED,
+            first: first as u32,
+            unused: 0,
+        };
+        indexer::queries(self.device, self.kernels, count, &queries)?;
+        let score = ScoreArgs {
+            rows: self.rows,
+            queries: s.index_q,
+            codes: s.index_codes,
+            scales: s.index_scales,
+            weights: s.index_weights,
+            scores: self.scores,
+            format,
+            row_at: of.index_at as u64,
+            heads,
+            capacity,
+            top_k,
+            first: first as u32,
+            scale: 1.0 / ((index.heads * index.dim) as f32).sqrt(),
+            unused: 0,
+        };
+        let top = TopArgs {
+            rows: self.rows,
+            scores: self.scores,
+            chosen: s.chosen,
+            capacity,
+            top_k,
+            first: first as u32,
+            unused: 0,
+        };
+        indexer::choose(self.device, self.kernels, count, &score, &top)
+    }
+
+    fn attend_args(&self, layer: &Layer, of: &LayerShape, first: usize) -> AttendArgs {
+        let (config, s) = (&self.model.config, self.scratch);
+        let window = self.shape.rings[of.window];
+        AttendArgs {
+            rows: self.rows,
+            turns: self.turns,
+            q: s.q,
+            chosen: s.chosen,
+            sinks: layer.sinks,
+            partial: s.parts,
+            out: s.heads,
+            format: self.shape.formats.attention,
+            window_at: window.at,
+            row_at: of.compressed_at as u64,
+            heads: config.heads as u32,
+            window: config.window as u32,
+            window_depth: window.depth,
+            ratio: of.kind.ratio() as u32,
+            top_k: config.indexer.top_k as u32,
+            choose: (of.kind == Compression::Csa).into(),
+            turn: Launches::turn(of),
+            first: first as u32,
+            eps: config.rms_eps,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            quantised: s.quantised.heads,
+        }
+    }
+
+    fn experts(&self, number: usize, layer: &Layer) -> Result<(), CudaError> {
+        let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
+        self.multiply(&layer.router, rows)?;
+        let route = RouteArgs {
+            rows: self.rows,
+            logits: s.router,
+            table: layer.table,
+            bias: layer.bias,
+            picked: s.picked,
+            weights: s.weights,
+            experts: config.experts as u32,
+            used: config.experts_used as u32,
+            scale: config.routed_scale,
+            unused: 0,
+        };
+        experts::route(self.device, self.kernels, rows, &route)?;
+        let [gate, up, down] = layer.experts;
+        let [shared_gate, shared_up, shared_down] = layer.shared;
+        let args = ExpertsArgs {
+            gate,
+            up,
+            down,
+            shared_gate,
+            shared_up,
+            shared_down,
+            x: s.x,
+            picked: s.picked,
+            weights: s.weights,
+            middle: s.middle,
+            out: s.out,
+            used: config.experts_used as u32,
+            inner: config.expert_hidden as u32,
+            hidden: config.hidden as u32,
+            unused: 0,
+            limit: config.swiglu_limit[number],
+            shared_limit: config.swiglu_limit_shared[number],
+        };
+        let (x8, middle8) = (s.quantised.x, s.quantised.middle);
+        let routed = layer.experts.map(|stack| stack.first.format);
+        let shared = layer.shared.map(|matrix| matrix.format);
+        let [a, b, c] = routed;
+        let [d, e, f] = shared;
+        if self.int8 && x8.codes != 0 && middle8.codes != 0 && int8::knows([a, b, c, d, e, f]) {
+            return int8::experts(self.device, self.kernels, rows, &args, x8, middle8);
+        }
+        experts::run(self.device, self.kernels, rows, &args)
+    }
+}

@@ -1,0 +1,345 @@
+//! The model's weights on the card, and what each layer's launches want to know of them.
+
+use ds4_model::{
+    AttentionWeights, CompressorWeights, Config, ExpertWeights, HyperWeights, LayerWeights, Matrix,
+    Model, Routing,
+};
+use ds4_quant::Format;
+
+use crate::{
+    device::{Buffer, Device, Kernels, Words},
+    int8::{Product8, Quantised},
+    matvec::{MatrixRef, Product, ProductList, StackRef},
+    options::CudaError,
+    scratch::Scratch,
+    upload::{Job, Planes, upload},
+};
+
+/// Bytes that small values are gathered in.
+const DRAWER: usize = 16 << 20;
+
+/// Hyper-connections.
+#[derive(Clone, Copy)]
+pub struct Hyper {
+    /// `F32`, `F16` or `BF16`.
+    pub function: MatrixRef,
+    /// One for each row of the function.
+    pub base: u64,
+    /// One for each part of it.
+    pub scale: u64,
+    /// Weights of the norm behind it.
+    pub norm: u64,
+}
+
+/// A compressor's small weights; its matrices are among the layer's products.
+#[derive(Clone, Copy)]
+pub struct Compressor {
+    /// `[ratio, windows * dim]`.
+    pub ape: u64,
+    /// `[dim]`.
+    pub norm: u64,
+}
+
+/// One layer.
+pub struct Layer {
+    /// Around attention.
+    pub attn_hc: Hyper,
+    /// Around the experts.
+    pub ffn_hc: Hyper,
+    /// Everything that the input of attention is multiplied with.
+    pub inputs: ProductList,
+    /// Everything that the low-rank query is multiplied with.
+    pub queries: ProductList,
+    /// The groups' output matrices.
+    pub low: ProductList,
+    /// The output matrix.
+    pub output: ProductList,
+    /// The router.
+    pub router: ProductList,
+    /// `[q_rank]`.
+    pub qr_norm: u64,
+    /// `[head_dim]`.
+    pub kv_norm: u64,
+    /// `[heads]`.
+    pub sinks: u64,
+    /// On CSA and HCA layers.
+    pub compressor: Option<Compressor>,
+    /// On CSA layers.
+    pub index_compressor: Option<Compressor>,
+    /// `[vocab, experts_used]`, or 0.
+    pub table: u64,
+    /// `[experts]`, or 0.
+    pub bias: u64,
+    /// Routed experts: gate, up, down.
+    pub experts: [StackRef; 3],
+    /// The shared expert: gate, up, down.
+    pub shared: [MatrixRef; 3],
+}
+
+/// The whole model.
+pub struct Weights {
+    /// The embedding.
+    pub embedding: MatrixRef,
+    /// First to last.
+    pub layers: Vec<Layer>,
+    /// Streams into the head.
+    pub head_hc: Hyper,
+    /// The output matrix.
+    pub output: ProductList,
+    _memory: Vec<Buffer>,
+}
+
+impl Weights {
+    /// Brings a model to the card.
+    pub fn load(
+        device: &Device,
+        kernels: &Kernels,
+        model: &Model,
+        scratch: &Scratch,
+        int8: bool,
+    ) -> Result<Weights, CudaError> {
+        let (config, weights) = (&model.config, &model.weights);
+        let mut loader =
+            Loader { device, int8, memory: Vec::new(), drawers: Vec::new(), jobs: Vec::new() };
+        let embedding = loader.matrix(&weights.embedding)?;
+        let mut layers = Vec::new();
+        for layer in &weights.layers {
+            layers.push(loader.layer(config, layer, scratch)?);
+        }
+        let head_hc = loader.hyper(&weights.head_hc, &weights.head_norm)?;
+        let output = loader.matrix(&weights.output)?;
+        let output = Product::new(output, scratch.head, scratch.logits);
+        let output = loader.products(vec![Product8::new(output, scratch.quantised.head)])?;
+        Ok(Weights { embedding, layers, head_hc, output, _memory: loader.finish(kernels)? })
+    }
+}
+
+/// Bytes that a matrix takes on the card.
+pub fn bytes(matrix: &Matrix) -> u64 {
+    (matrix.data().len() + matrix.scales().map_or(0, <[u8]>::len)) as u64
+}
+
+struct Drawer {
+    buffer: Buffer,
+    bytes: Vec<u8>,
+}
+
+struct Loader<'a> {
+    device: &'a Device,
+    int8: bool,
+    memory: Vec<Buffer>,
+    /// Small values, to be copied in one go.
+    drawers: Vec<Drawer>,
+    jobs: Vec<Job<'a>>,
+}
+
+impl<'a> Loader<'a> {
+    fn finish(mut self, kernels: &Kernels) -> Result<Vec<Buffer>, CudaError> {
+        for drawer in self.drawers {
+            self.device.write(&drawer.buffer, 0, &drawer.bytes)?;
+            self.memory.push(drawer.buffer);
+        }
+        upload(self.device, kernels, self.jobs)?;
+        Ok(self.memory)
+    }
+
+    /// Puts small values on the card, at a multiple of 256 bytes.
+    fn put<T: Words>(&mut self, values: &[T]) -> Result<u64, CudaError> {
+        let len = size_of_val(values);
+        let fits =
+            |drawer: &Drawer| drawer.bytes.len().next_multiple_of(256) + len <= drawer.buffer.len();
+        if !self.drawers.last().is_some_and(fits) {
+            let buffer = self.device.alloc(DRAWER.max(len), "the weights")?;
+            self.drawers.push(Drawer { buffer, bytes: Vec::new() });
+        }
+        let Some(drawer) = self.drawers.last_mut() else {
+            return Err(CudaError::Driver { what: "the weights", says: "no memory".to_owned() });
+        };
+        let at = drawer.bytes.len().next_multiple_of(256);
+        drawer.bytes.resize(at, 0);
+        // SAFETY: `T: Words` has no padding, so all its bytes are numbers.
+        drawer
+            .bytes
+            .extend_from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), len) });
+        Ok(drawer.buffer.address() + at as u64)
+    }
+
+    /// Lists products that are launched together, for the kernels that will run them.
+    fn products(&mut self, mut products: Vec<Product8>) -> Result<ProductList, CudaError> {
+        if !self.int8 {
+            let plain = products.iter().map(Product8::plain).collect();
+            return ProductList::new(plain, |list| self.put(list));
+        }
+        let mut blocks = 0;
+        for product in &mut products {
+            blocks += product.place(blocks);
+        }
+        Ok(ProductList { address: self.put(&products)?, count: products.len() as u32, blocks })
+    }
+
+    /// Memory for so many bytes of codes and of scales.
+    fn planes(&mut self, codes: usize, scales: usize) -> Result<(u64, u64), CudaError> {
+        let at = codes.next_multiple_of(256);
+        let buffer = self.device.alloc(at + scales, "the weights")?;
+        let base = buffer.address();
+        self.memory.push(buffer);
+        Ok((base, base + at as u64))
+    }
+
+    fn matrix(&mut self, matrix: &'a Matrix) -> Result<MatrixRef, CudaError> {
+        Ok(self.stack(&[matrix])?.first)
+    }
+
+    /// Matrices of one shape, one behind the other.
+    fn stack(&mut self, matrices: &[&'a Matrix]) -> Result<StackRef, CudaError> {
+        let Some(first) = matrices.first() else { return Ok(StackRef::default()) };
+        let planes = Planes::of(first.format());
+        let (codes_each, scales_each) = match planes {
+            Some(planes) => {
+                let blocks = first.data().len() / planes.block;
+                (blocks * planes.codes, blocks * (planes.block - planes.codes))
+            }
+            None => (first.data().len(), first.scales().map_or(0, <[u8]>::len)),
+        };
+        // Each begins at an address that its widest loads can have.
+        let (codes_stride, scales_stride) = match matrices.len() {
+            1 => (codes_each, scales_each),
+            _ => (codes_each.next_multiple_of(256), scales_each.next_multiple_of(256)),
+        };
+        let count = matrices.len();
+        let (codes, scales) = self.planes(count * codes_stride, count * scales_stride)?;
+        for (i, matrix) in matrices.iter().enumerate() {
+            let codes = codes + (i * codes_stride) as u64;
+            let scales = scales + (i * scales_stride) as u64;
+            self.jobs.push(Job { bytes: matrix.data(), codes, scales, planes });
+            if let Some(bytes) = matrix.scales() {
+                self.jobs.push(Job { bytes, codes: scales, scales: 0, planes: None });
+            }
+        }
+        let first = MatrixRef {
+            codes,
+            scales,
+            format: first.format() as u32,
+            rows: first.rows() as u32,
+            cols: first.cols() as u32,
+            unused: 0,
+        };
+        Ok(StackRef {
+            first,
+            codes_stride: codes_stride as u64,
+            scales_stride: scales_stride as u64,
+        })
+    }
+
+    /// A function of hyper-connections: a kernel reads it as floats, so other formats are decoded.
+    fn hyper(&mut self, weights: &'a HyperWeights, norm: &[f32]) -> Result<Hyper, CudaError> {
+        let matrix = &weights.function;
+        let function = match matrix.format() {
+            Format::F32 | Format::F16 | Format::BF16 => self.matrix(matrix)?,
+            _ => {
+                let mut values = vec![0.0f32; matrix.rows() * matrix.cols()];
+                for (row, values) in values.chunks_exact_mut(matrix.cols()).enumerate() {
+                    matrix.decode_row(row, values);
+                }
+                let (rows, cols) = (matrix.rows() as u32, matrix.cols() as u32);
+                MatrixRef {
+                    codes: self.put(&values)?,
+                    format: Format::F32 as u32,
+                    rows,
+                    cols,
+                    ..MatrixRef::default()
+                }
+            }
+        };
+        Ok(Hyper {
+            function,
+            base: self.put(&weights.base)?,
+            scale: self.put(&weights.scale)?,
+            norm: self.put(norm)?,
+        })
+    }
+
+    fn compressor(
+        &mut self,
+        weights: &'a CompressorWeights,
+        (x, x8): (u64, Quantised),
+        out: [u64; 2],
+        products: &mut Vec<Product8>,
+    ) -> Result<Compressor, CudaError> {
+        for (matrix, out) in [&weights.kv, &weights.gate].into_iter().zip(out) {
+            products.push(Product8::new(Product::new(self.matrix(matrix)?, x, out), x8));
+        }
+        Ok(Compressor { ape: self.put(&weights.ape)?, norm: self.put(&weights.norm)? })
+    }
+
+    fn layer(
+        &mut self,
+        c: &Config,
+        layer: &'a LayerWeights,
+        s: &Scratch,
+    ) -> Result<Layer, CudaError> {
+        let AttentionWeights { q_a, q_a_norm, q_b, kv, kv_norm, sinks, output_a, output_b, .. } =
+            &layer.attention;
+        let (x8, qr8) = (s.quantised.x, s.quantised.qr);
+        let mut inputs = vec![
+            Product8::new(Product::new(self.matrix(q_a)?, s.x, s.qr), x8),
+            Product8::new(Product::new(self.matrix(kv)?, s.x, s.kv), x8),
+        ];
+        let mut queries = vec![Product8::new(Product::new(self.matrix(q_b)?, s.qr, s.q), qr8)];
+        let compressor = match &layer.attention.compressor {
+            Some(weights) => Some(self.compressor(weights, (s.x, x8), s.pending, &mut inputs)?),
+            None => None,
+        };
+        let index_compressor = match &layer.attention.indexer {
+            Some(indexer) => {
+                let proj = Product::new(self.matrix(&indexer.proj)?, s.x, s.index_weights);
+                let q_b = Product::new(self.matrix(&indexer.q_b)?, s.qr, s.index_q);
+                inputs.push(Product8::new(proj, x8));
+                queries.push(Product8::new(q_b, qr8));
+                let out = s.index_pending;
+                Some(self.compressor(&indexer.compressor, (s.x, x8), out, &mut inputs)?)
+            }
+            None => None,
+        };
+        let low = Product::grouped(self.matrix(output_a)?, s.heads, s.low, c.o_groups);
+        let low = Product8::new(low, s.quantised.heads).quantising(s.quantised.low);
+        let low8 = if low.quantises() { s.quantised.low } else { Quantised::default() };
+        let output = Product8::new(Product::new(self.matrix(output_b)?, s.low, s.out), low8);
+        let router = Product::new(self.matrix(&layer.moe.router)?, s.x, s.router);
+        let router = Product8::new(router, x8);
+        let (table, bias) = match &layer.moe.routing {
+            Routing::Hash(table) => (self.put(table)?, 0),
+            Routing::Scores(bias) => (0, self.put(bias)?),
+        };
+        let of = |part: fn(&ExpertWeights) -> &Matrix| -> Vec<&'a Matrix> {
+            layer.moe.experts.iter().map(part).collect()
+        };
+        let shared = &layer.moe.shared;
+        Ok(Layer {
+            attn_hc: self.hyper(&layer.attn_hc, &layer.attn_norm)?,
+            ffn_hc: self.hyper(&layer.ffn_hc, &layer.ffn_norm)?,
+            inputs: self.products(inputs)?,
+            queries: self.products(queries)?,
+            low: self.products(vec![low])?,
+            output: self.products(vec![output])?,
+            router: self.products(vec![router])?,
+            qr_norm: self.put(q_a_norm)?,
+            kv_norm: self.put(kv_norm)?,
+            sinks: self.put(sinks)?,
+            compressor,
+            index_compressor,
+            table,
+            bias,
+            experts: [
+                self.stack(&of(|e| &e.gate))?,
+                self.stack(&of(|e| &e.up))?,
+                self.stack(&of(|e| &e.down))?,
+            ],
+            shared: [
+                self.matrix(&shared.gate)?,
+                self.matrix(&shared.up)?,
+                self.matrix(&shared.down)?,
+            ],
+        })
+    }
+}

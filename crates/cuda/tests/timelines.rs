@@ -1,0 +1,204 @@
+//! The state of a slot is a function of its tokens: neither chunks, company, recordings, rewinds,
+//! forks nor travels change a bit. On a machine without a GPU these tests say so and pass.
+
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+use std::{path::PathBuf, sync::Arc};
+
+use ds4_cpu::{CpuExecutor, CpuOptions};
+use ds4_cuda::{CudaExecutor, CudaOptions, devices};
+use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, Want};
+use ds4_model::{Model, Rounding};
+
+const MODELS: [&str; 2] = ["kquant_a-ds4_iq2.gguf", "sparse_a-f32.gguf"];
+
+fn model(name: &str) -> Arc<Model> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
+    let folder = std::env::var_os("DS4_FIXTURES").map_or(folder, PathBuf::from);
+    Arc::new(Model::open(&folder.join(name)).unwrap())
+}
+
+/// Runs `test` on every model and rounding, if there is a card.
+fn on_the_card(test: impl Fn(&Arc<Model>, CudaOptions)) {
+    match devices() {
+        Ok(found) if !found.is_empty() => {}
+        Ok(_) => return eprintln!("skipped: the CUDA driver sees no GPU"),
+        Err(error) => return eprintln!("skipped: {error}"),
+    }
+    for (name, rounding) in MODELS.into_iter().zip([Rounding::Official, Rounding::Plain]) {
+        test(&model(name), CudaOptions { rounding, boundary: 256, ..CudaOptions::default() });
+    }
+}
+
+fn prompt(model: &Model, len: usize, seed: usize) -> Vec<u32> {
+    let token = |i: usize| (i * i * 31 + i * 17 + seed * 101) % model.config.vocab;
+    (0..len).map(|i| token(i) as u32).collect()
+}
+
+fn feed(executor: &mut dyn Executor, slot: SlotId, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
+    let (mut all, mut logits, mut rest) = (Vec::new(), Logits::default(), tokens);
+    for &chunk in chunks.iter().cycle() {
+        let (now, later) = rest.split_at(chunk.min(rest.len()));
+        executor.step(&[Feed { slot, tokens: now, want: Want::All }], &mut logits).unwrap();
+        all.append(&mut logits.values);
+        rest = later;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    all
+}
+
+#[track_caller]
+fn assert_same(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}: lengths");
+    let differ = got.iter().zip(want).position(|(a, b)| a.to_bits() != b.to_bits());
+    assert_eq!(differ, None, "{what}: first difference");
+}
+
+#[test]
+fn chunks_and_recordings_change_nothing() {
+    on_the_card(|model, options| {
+        let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+        let tokens = prompt(model, 700, 1);
+        let whole = cuda.open().unwrap();
+        let want = feed(&mut cuda, whole, &tokens, &[700]);
+        for chunks in [&[1][..], &[37, 1, 91, 3, 130], &[300]] {
+            let slot = cuda.open().unwrap();
+            let got = feed(&mut cuda, slot, &tokens, chunks);
+            assert_same(&got, &want, &format!("chunks of {chunks:?}"));
+            cuda.close(slot);
+        }
+    });
+}
+
+#[test]
+fn company_changes_nothing() {
+    on_the_card(|model, options| {
+        let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+        let prompts: Vec<Vec<u32>> = (0..16).map(|i| prompt(model, 150 + 13 * i, i)).collect();
+        let alone: Vec<Vec<f32>> = prompts
+            .iter()
+            .map(|tokens| {
+                let slot = cuda.open().unwrap();
+                let logits = feed(&mut cuda, slot, tokens, &[tokens.len() - 4, 1]);
+                cuda.close(slot);
+                logits
+            })
+            .collect();
+        let slots: Vec<SlotId> = prompts.iter().map(|_| cuda.open().unwrap()).collect();
+        let mut logits = Logits::default();
+        let vocab = model.config.vocab;
+        let mut together: Vec<Vec<f32>> = vec![Vec::new(); prompts.len()];
+        let mut step = |part: &dyn Fn(&[u32]) -> std::ops::Range<usize>| {
+            let feeds: Vec<Feed<'_>> = slots
+                .iter()
+                .zip(&prompts)
+                .map(|(&slot, tokens)| Feed {
+                    slot,
+                    tokens: &tokens[part(tokens)],
+                    want: Want::All,
+                })
+                .collect();
+            cuda.step(&feeds, &mut logits).unwrap();
+            let mut rest = &logits.values[..];
+            for (feed, together) in feeds.iter().zip(&mut together) {
+                let (mine, others) = rest.split_at(feed.tokens.len() * vocab);
+                together.extend_from_slice(mine);
+                rest = others;
+            }
+        };
+        step(&|tokens| 0..tokens.len() - 4);
+        for back in (1..=4).rev() {
+            step(&|tokens| tokens.len() - back..tokens.len() - back + 1);
+        }
+        for (i, (got, want)) in together.iter().zip(&alone).enumerate() {
+            assert_same(got, want, &format!("session {i}"));
+        }
+    });
+}
+
+#[test]
+fn going_back_forking_and_travelling_change_nothing() {
+    on_the_card(|model, options| {
+        let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+        let tokens = prompt(model, 800, 2);
+        let vocab = model.config.vocab;
+        let slot = cuda.open().unwrap();
+        let want = feed(&mut cuda, slot, &tokens, &[200]);
+        let tail = |from: usize| &want[from * vocab..];
+
+        for back in [1, 5, 128] {
+            let fork = cuda.fork(slot).unwrap();
+            assert_eq!(cuda.truncate(fork, 800 - back).unwrap(), 800 - back);
+            let got = feed(&mut cuda, fork, &tokens[800 - back..], &[back.div_ceil(2)]);
+            assert_same(&got, tail(800 - back), &format!("back by {back}"));
+            cuda.close(fork);
+        }
+        let fork = cuda.fork(slot).unwrap();
+        assert_eq!(cuda.truncate(fork, 600).unwrap(), 512, "the boundary below");
+        assert_same(&feed(&mut cuda, fork, &tokens[512..], &[77]), tail(512), "from a boundary");
+        assert_eq!(cuda.truncate(fork, 100).unwrap(), 0, "no boundary below");
+        assert_same(&feed(&mut cuda, fork, &tokens, &[800]), &want, "from the start");
+
+        let state = cuda.export(slot, 60).unwrap();
+        let arrived = cuda.import(&state).unwrap();
+        assert_eq!(cuda.export(arrived, 60).unwrap(), state);
+        assert_eq!(cuda.truncate(arrived, 750).unwrap(), 750);
+        assert_same(&feed(&mut cuda, arrived, &tokens[750..], &[9]), tail(750), "after a travel");
+        // What the copies did has not touched the original.
+        assert_eq!(cuda.export(slot, 60).unwrap(), state);
+    });
+}
+
+#[test]
+fn the_processor_goes_on_where_the_card_stopped_and_back() {
+    on_the_card(|model, options| {
+        let cpu = CpuOptions { rounding: options.rounding, threads: 2, ..CpuOptions::default() };
+        let mut cpu = CpuExecutor::new(Arc::clone(model), cpu).unwrap();
+        let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+        let tokens = prompt(model, 400, 3);
+        let slot = cuda.open().unwrap();
+        feed(&mut cuda, slot, &tokens[..350], &[128]);
+        let on_cpu = cpu.import(&cuda.export(slot, 40).unwrap()).unwrap();
+        let want = feed(&mut cpu, on_cpu, &tokens[350..], &[50]);
+        let got = feed(&mut cuda, slot, &tokens[350..], &[50]);
+        assert_near(&got, &want, model.config.vocab);
+        let back = cuda.import(&cpu.export(on_cpu, 40).unwrap()).unwrap();
+        assert_eq!(cuda.truncate(back, 370).unwrap(), 370);
+        let again = feed(&mut cuda, back, &tokens[370..], &[30]);
+        assert_near(&again, &want[20 * model.config.vocab..], model.config.vocab);
+    });
+}
+
+/// Half of the rows differ by next to nothing; a few may have chosen another expert or row.
+#[track_caller]
+fn assert_near(got: &[f32], want: &[f32], vocab: usize) {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+    let mut distances: Vec<f32> = got
+        .chunks(vocab)
+        .zip(want.chunks(vocab))
+        .map(|(a, b)| norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied()))
+        .collect();
+    distances.sort_by(f32::total_cmp);
+    assert!(distances[distances.len() / 2] < 1e-3, "{distances:?}");
+}
+
+#[test]
+fn refusals_leave_slots_as_they_were() {
+    on_the_card(|model, options| {
+        let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+        let tokens = prompt(model, 40, 4);
+        let slot = cuda.open().unwrap();
+        feed(&mut cuda, slot, &tokens, &[40]);
+        let state = cuda.export(slot, 40).unwrap();
+        let mut logits = Logits::default();
+        let bad = [model.config.vocab as u32];
+        let refused = cuda.step(&[Feed { slot, tokens: &bad, want: Want::Last }], &mut logits);
+        assert!(matches!(refused, Err(ExecError::TokenOutOfRange { .. })), "{refused:?}");
+        let twice = Feed { slot, tokens: &tokens[..1], want: Want::Last };
+        assert!(matches!(cuda.step(&[twice, twice], &mut logits), Err(ExecError::InvalidBatch(_))));
+        assert!(matches!(cuda.len(SlotId(99)), Err(ExecError::NoSuchSlot(_))));
+        assert_eq!(cuda.export(slot, 40).unwrap(), state);
+    });
+}
