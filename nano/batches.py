@@ -85,10 +85,10 @@ def batch(documents, number, reading, long):
 
 
 class Schedule(torch.utils.data.Dataset):
-    """Batch `number` of a run of `steps`: much reading at first, long texts from a third on."""
+    """Batch `number` of a phase: much reading at first, long texts from a third of the main one on."""
 
-    def __init__(self, docs, steps, first=0):
-        self.docs, self.steps, self.first, self.documents = docs, steps, first, None
+    def __init__(self, docs, phase, steps, first=0):
+        self.docs, self.phase, self.steps, self.first, self.documents = docs, phase, steps, first, None
 
     def __len__(self):
         return self.steps - self.first
@@ -97,6 +97,7 @@ class Schedule(torch.utils.data.Dataset):
         self.documents = self.documents or Documents(self.docs)
         number = self.first + index
         done = number / self.steps
+        if self.phase == "finish":
+            return batch(self.documents, 1_000_000 + number, 0.08, number % 6 == 5)
         reading = 0.35 if done < 0.3 else 0.12 if done < 0.8 else 0.04
-        long = done > 0.3 and number % 6 == 5
-        return batch(self.documents, number, reading, long)
+        return batch(self.documents, number, reading, done > 0.3 and number % 6 == 5)

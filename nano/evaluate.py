@@ -20,12 +20,12 @@ from tokens import Vocabulary
 
 FOLDER = pathlib.Path(__file__).parent / "eval"
 GROUPS = ("self", "arithmetic", "tools_single", "tools_multi", "retrieval_8k", "json")
-ROOM = {"arithmetic": 200, "tools_single": 140, "tools_multi": 140, "json": 110}
+ROOM = {"arithmetic": 200, "tools_single": 120, "tools_multi": 120, "json": 110}
 CALL = re.compile(r'<｜DSML｜invoke name="(.*?)">\n(.*?)</｜DSML｜invoke>', re.S)
 PARAMETER = re.compile(r'<｜DSML｜parameter name="(.*?)" string="(true|false)">(.*?)</｜DSML｜parameter>\n', re.S)
 
 
-def generate(model, prompts, room, eos=1, budget=160_000):
+def generate(model, prompts, room, eos=1, budget=100_000):
     """Greedy continuations, a slice of the batch at a time."""
     out = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))

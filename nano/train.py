@@ -14,7 +14,9 @@ from batches import LONG, SHORT, Schedule
 from config import NANO
 from model import Context, Model
 
-STEPS = 6000
+# The main phase is left when its rate is down to a third; the finish begins with a fresh optimiser.
+STEPS = {"main": 6300, "finish": 2000}
+LEFT_AT, FINISH_RATE = 5323, 0.35
 MUON_RATE, ADAM_RATE, WARMUP, DECAY_FROM, LAST = 8e-4, 2e-3, 60, 0.45, 0.01
 MTP, INDEX, BALANCE = 0.25, 1.0, 1e-3
 
@@ -48,12 +50,13 @@ def initialise(model, seed=1):
             block.ffn_gate_tid2eid.copy_(ranks[:, : c.experts_used])
 
 
-def rate(step):
+def rate(phase, step):
     """Warm up, hold, come down in a straight line."""
-    done = step / STEPS
-    if step < WARMUP:
-        return (step + 1) / WARMUP
-    return 1.0 if done < DECAY_FROM else LAST + (1 - LAST) * (1 - done) / (1 - DECAY_FROM)
+    done = step / STEPS[phase]
+    warm = min(1.0, (step + 1) / WARMUP)
+    if phase == "finish":
+        return FINISH_RATE * warm * max(LAST, 1 - done)
+    return warm if done < DECAY_FROM else LAST + (1 - LAST) * (1 - done) / (1 - DECAY_FROM)
 
 
 def cross_entropy(y, output, target, weight):
@@ -70,8 +73,8 @@ def cross_entropy(y, output, target, weight):
 
 
 class Trainer:
-    def __init__(self, out):
-        self.out = pathlib.Path(out)
+    def __init__(self, out, phase="main"):
+        self.out, self.phase = pathlib.Path(out), phase
         self.model = Model(NANO)
         initialise(self.model)
         self.model.cuda()
@@ -102,7 +105,7 @@ class Trainer:
         index = sum(index_losses)
         (main + MTP * mtp + INDEX * index).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.adam_parameters, 1.0)
-        factor = rate(self.step)
+        factor = rate(self.phase, self.step)
         for group in self.adam.param_groups:
             group["lr"] = ADAM_RATE * factor
         self.adam.step()
@@ -119,7 +122,7 @@ class Trainer:
 
     def run(self, docs, seconds, until):
         began = time.time()
-        data = Schedule(docs, STEPS, self.step)
+        data = Schedule(docs, self.phase, STEPS[self.phase], self.step)
         loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=12, prefetch_factor=6, pin_memory=True)
         log = open(self.out / "log.jsonl", "a")
         shown = time.time()
@@ -137,7 +140,7 @@ class Trainer:
                 entry = dict(zip(names, (round(x, 5) for x in numbers.tolist())))
                 if not math.isfinite(entry["loss"]):
                     raise SystemExit(f"step {self.step}: the loss is not finite")
-                entry = {"step": self.step, "tokens": self.tokens, "long": long, "seconds": round(self.seconds + time.time() - began, 1), **entry}
+                entry = {"phase": self.phase, "step": self.step, "tokens": self.tokens, "long": long, "seconds": round(self.seconds + time.time() - began, 1), **entry}
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
                 if self.step % 200 == 0 or self.step < 4 or time.time() - shown > 20:
@@ -148,6 +151,7 @@ class Trainer:
 
     def save(self):
         state = {
+            "phase": self.phase,
             "model": self.model.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.buffers,
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds,
         }  # fmt: skip
@@ -155,11 +159,14 @@ class Trainer:
         half = {k: v.half() if v.is_floating_point() else v.to(torch.int16) for k, v in self.model.state_dict().items()}
         torch.save(half, self.out / "weights.pt")
 
-    def restore(self):
+    def restore(self, weights):
+        """Goes on with its own state; a phase that has none yet begins with these weights."""
         path = self.out / "state.pt"
-        if not path.exists():
+        state = torch.load(path, map_location="cuda") if path.exists() else None
+        if not state or state["phase"] != self.phase:
+            if weights:
+                self.model.load_state_dict(torch.load(weights, map_location="cuda"))
             return
-        state = torch.load(path, map_location="cuda")
         self.model.load_state_dict(state["model"])
         self.adam.load_state_dict(state["adam"])
         self.muon.buffers = state["muon"]
@@ -171,16 +178,17 @@ def main():
     p.add_argument("--docs", required=True)
     p.add_argument("--out", required=True)
     p.add_argument("--seconds", type=float, default=1e9)
-    p.add_argument("--until", type=int, default=STEPS)
+    p.add_argument("--phase", choices=STEPS, default="main")
+    p.add_argument("--weights", help="what a phase begins with")
     a = p.parse_args()
     pathlib.Path(a.out).mkdir(parents=True, exist_ok=True)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch._dynamo.config.recompile_limit = 64
-    trainer = Trainer(a.out)
-    trainer.restore()
-    trainer.run(a.docs, a.seconds, a.until)
+    trainer = Trainer(a.out, a.phase)
+    trainer.restore(a.weights)
+    trainer.run(a.docs, a.seconds, LEFT_AT if a.phase == "main" else STEPS["finish"])
     trainer.save()
-    print(f"step {trainer.step} of {STEPS}, {trainer.tokens} tokens, {trainer.seconds:.0f} s")
+    print(f"step {trainer.step} of {a.phase}, {trainer.tokens} tokens, {trainer.seconds:.0f} s")
     print(f"memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
