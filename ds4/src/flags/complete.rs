@@ -1,5 +1,7 @@
 //! Completions for three shells, from the same table.
 
+use std::collections::HashSet;
+
 use super::{Action, COMMANDS, Flag, Topic, all};
 
 /// The shells.
@@ -84,7 +86,9 @@ complete -F _ds4 ds4
 
 fn zsh() -> String {
     let mut text = String::from("#compdef ds4\n_arguments \\\n");
-    for flag in offered() {
+    // Where two commands give one spelling two meanings, zsh is told of the first.
+    let mut told = HashSet::new();
+    for flag in offered().filter(|flag| told.insert(flag.long)) {
         let doc = flag.doc.replace('\'', "'\\''").replace('[', "(").replace(']', ")");
         let value = match (&flag.action, flag.action.known_words()) {
             (action, _) if !action.takes_value() => String::new(),

@@ -47,14 +47,9 @@ pub fn chart(report: &Report) -> String {
          font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
     );
-    let subject = &report.subject;
-    text(
-        &mut svg,
-        (LEFT, 22.0),
-        "start",
-        "black",
-        &format!("{} on {}", subject.file, report.machine.processor),
-    );
+    let file = report.subject.file.rsplit('/').next().unwrap_or_default();
+    let title = format!("{file} on {}", report.machine.processor);
+    text(&mut svg, (LEFT, 22.0), "start", "black", &title);
     axes(&mut svg, [left_most, right_most], longest);
     let mut legend = LEFT;
     for line in &series {
@@ -115,7 +110,8 @@ fn axes(svg: &mut String, most: [f64; 2], longest: f64) {
         text(svg, (LEFT - 8.0, y + 4.0), "end", PREFILL, &left);
         text(svg, (RIGHT + 8.0, y + 4.0), "start", DECODE[0], &right);
         let x = LEFT + (RIGHT - LEFT) * part;
-        text(svg, (x, BOTTOM + 18.0), "middle", "black", &short(longest * part));
+        let tokens = format!("{:.0}", longest * part);
+        text(svg, (x, BOTTOM + 18.0), "middle", "black", &tokens);
     }
     text(svg, ((LEFT + RIGHT) / 2.0, BOTTOM + 40.0), "middle", "black", "tokens of context");
 }
@@ -200,10 +196,10 @@ mod tests {
     #[test]
     fn a_chart_is_well_formed_and_has_a_line_for_each_series() {
         let mut report = example::report();
-        report.subject.file = "a <b> & \"c\"\n.gguf".into();
+        report.subject.file = "folder/a <b> & \"c\"\n.gguf".into();
         let svg = chart(&report);
         check_well_formed(&svg);
-        assert!(svg.contains("a &lt;b&gt; &amp; \"c\" .gguf on Example 9000"));
+        assert!(svg.contains(">a &lt;b&gt; &amp; \"c\" .gguf on Example 9000"));
         assert_eq!(svg.matches("<polyline").count(), 3, "prompts, alone, four together");
         assert_eq!(svg.matches("<circle").count(), 6);
         assert!(svg.contains(">4 together</text>"));

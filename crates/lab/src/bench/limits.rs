@@ -18,8 +18,6 @@ const MOST_BYTES: usize = 4 << 30;
 const CACHES: usize = 256 << 20;
 /// Each reading takes at least so many bytes, small samples again and again.
 const READ_AT_LEAST: usize = 512 << 20;
-/// Where each of the streams is that one thread reads at once.
-const STREAMS: usize = 4;
 
 /// The machine's limits, as they were while the benchmark ran.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -156,27 +154,20 @@ fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> (Durat
     (time, results.into_iter().map(|(.., result)| result).collect())
 }
 
-/// Reads every byte, from several places at once as a matrix kernel does, and makes one number of
-/// them that the compiler cannot do without.
+/// Reads every byte, from four places at once as a matrix kernel does, and makes one number of them
+/// that the compiler cannot do without.
 fn fold(bytes: &[u8]) -> u64 {
-    const BLOCK: usize = 64;
-    type Lanes = [u64; BLOCK / 8];
-    fn add(lanes: &mut Lanes, block: &[u8; BLOCK]) {
-        let (words, _) = block.as_chunks::<8>();
-        lanes.iter_mut().zip(words).for_each(|(lane, word)| *lane ^= u64::from_ne_bytes(*word));
-    }
-    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    let stream = blocks.len() / STREAMS;
-    let (streams, odd) = blocks.split_at(stream * STREAMS);
-    let mut lanes: Lanes = [0; BLOCK / 8];
-    if let [a, b, c, d] = streams.chunks_exact(stream.max(1)).collect::<Vec<_>>()[..] {
-        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-            [a, b, c, d].into_iter().for_each(|block| add(&mut lanes, block));
-        }
-    }
-    odd.iter().for_each(|block| add(&mut lanes, block));
-    let rest = rest.iter().fold(0, |sum, &byte| sum ^ u64::from(byte));
-    lanes.iter().fold(rest, |sum, lane| sum ^ lane)
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let quarter = words.len() / 4;
+    let (a, words) = words.split_at(quarter);
+    let (b, words) = words.split_at(quarter);
+    let (c, words) = words.split_at(quarter);
+    let (d, words) = words.split_at(quarter);
+    let quarters = a.iter().zip(b).zip(c).zip(d);
+    let sum = quarters.fold(0, |sum, (((a, b), c), d)| sum ^ word(a) ^ word(b) ^ word(c) ^ word(d));
+    let sum = words.iter().fold(sum, |sum, last| sum ^ word(last));
+    rest.iter().fold(sum, |sum, &byte| sum ^ u64::from(byte))
 }
 
 /// Cycles per second of so many cores together, by a chain of operations none of which can begin

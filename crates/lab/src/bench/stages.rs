@@ -30,7 +30,7 @@ impl StageCost {
 }
 
 /// Joins what the runs say of each stage, for one of the `units` (steps, tokens) of a run. Stages are
-/// in the order in which they first appear.
+/// in the order in which they first appear; those that never ran are left out.
 pub(super) fn join(runs: &[Vec<Stage>], units: usize) -> Vec<StageCost> {
     let per_unit = |sum: u64| sum as f64 / units.max(1) as f64;
     let mut joined: Vec<StageCost> = Vec::new();
@@ -48,6 +48,7 @@ pub(super) fn join(runs: &[Vec<Stage>], units: usize) -> Vec<StageCost> {
             operations: per_unit(stage.operations),
         });
     }
+    joined.retain(|stage| stage.seconds.max() > 0.0);
     joined
 }
 
@@ -59,8 +60,8 @@ mod tests {
     fn runs_are_joined_by_name_and_divided_by_steps() {
         let stage = |name, nanoseconds| Stage { name, nanoseconds, bytes: 4000, operations: 8000 };
         let runs = [
-            vec![stage("a", 2000), stage("b", 10)],
-            vec![stage("a", 4000)],
+            vec![stage("a", 2000), stage("idle", 0), stage("b", 10)],
+            vec![stage("a", 4000), stage("idle", 0)],
             vec![stage("a", 8000)],
         ];
         let joined = join(&runs, 2);
