@@ -82,8 +82,12 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
     }
     let session = SessionOptions { context: context.effective, chunk: setup.chunk };
     let weights = weight_bytes(&source);
-    let options =
-        CpuOptions { threads: setup.threads, rounding: setup.rounding, ..CpuOptions::default() };
+    let options = CpuOptions {
+        threads: setup.threads,
+        activations: setup.activations,
+        rounding: setup.rounding,
+        ..CpuOptions::default()
+    };
     let state = StateCost::of(config, setup.rounding, options.rewind)?;
     let memory = MemoryPlan::new(config, weights, state, setup.chunk);
     check_memory(&memory, session.context, term)?;

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ds4_cpu::Activations;
 use ds4_engine::{DEFAULT_CHUNK, SamplerOptions};
 use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
@@ -89,6 +90,7 @@ pub struct Setup {
     pub threads: usize,
     pub chunk: usize,
     pub rounding: Rounding,
+    pub activations: Activations,
 }
 
 /// How conversations are rendered.
@@ -219,6 +221,7 @@ fn setup(args: &Args) -> Setup {
         threads: args.threads.unwrap_or(0) as usize,
         chunk: args.prefill_chunk.map_or(DEFAULT_CHUNK, |n| n as usize),
         rounding: args.rounding.unwrap_or(Rounding::Official),
+        activations: if args.exact { Activations::Exact } else { Activations::Int8 },
     }
 }
 
@@ -377,6 +380,7 @@ mod tests {
     fn defaults_are_those_of_the_original() {
         let Ok(Plan::Run(setup, manner, answer, _)) = Plan::of(with_prompt()) else { panic!() };
         assert_eq!(setup.context_for(1 << 20).effective, 32_768);
+        assert_eq!(setup.activations, Activations::Int8);
         assert_eq!((manner.thinking, manner.system.as_str()), (Thinking::On, DEFAULT_SYSTEM));
         assert_eq!(answer.tokens, 50_000);
         let sampling = answer.sampling;

@@ -56,6 +56,7 @@ fn every_form_holds_the_same_numbers() {
     assert_eq!(contexts, [8, 16, 24]);
     assert_eq!(frontiers[0]["decode"][1]["batch"], 3);
     assert_eq!(frontiers[0]["decode"][0]["gen_tps"]["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(json["settings"]["activations"], "int8");
 
     let csv = fs::read_to_string(csv).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
@@ -74,6 +75,22 @@ fn standard_output_takes_one_form() {
     let run = bench(&["--json", "-", "--repeats", "1", "--gen-tokens", "0"]).good();
     let json: Value = serde_json::from_str(&run.out).unwrap();
     assert!(json["decode_bandwidth_share"].is_null());
+}
+
+/// What the backend counts while it computes, and what the benchmark counts from the file, are two
+/// opinions on the same bytes.
+#[test]
+fn stages_read_what_a_token_must_read() {
+    let run = bench(&["--json", "-", "--repeats", "1", "--warmup", "0", "--exact"]).good();
+    let json: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(json["settings"]["activations"], "f32");
+    for frontier in json["frontiers"].as_array().unwrap() {
+        let decode = &frontier["decode"][0];
+        let stages = decode["stages_per_step"].as_array().unwrap();
+        let counted: f64 = stages.iter().map(|stage| stage["bytes"].as_f64().unwrap()).sum();
+        let computed = decode["bytes_per_token"].as_f64().unwrap();
+        assert!((counted / computed - 1.0).abs() < 0.05, "{counted} and {computed}: {frontier:#}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{io::Write, path::Path};
 
+use ds4_cpu::Activations;
 use ds4_host::physical_cores;
 use ds4_lab::bench::{
     BenchOptions, Doing, Report, Subject, bench, chart, csv, formats, frontiers, json, roofline,
@@ -89,7 +90,11 @@ fn subject(setup: &Setup, wanted: &Bench, loaded: &Loaded) -> Subject {
             Rounding::Plain => "plain",
         }
         .to_owned(),
-        activations: "f32".to_owned(),
+        activations: match setup.activations {
+            Activations::Int8 => "int8",
+            Activations::Exact => "f32",
+        }
+        .to_owned(),
         prompt: match &wanted.prompt {
             BenchPrompt::Drawn => "drawn at random".to_owned(),
             BenchPrompt::Raw { name, .. } | BenchPrompt::Chat { name, .. } => name.clone(),

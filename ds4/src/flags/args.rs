@@ -29,6 +29,7 @@ pub struct Args {
     pub threads: Option<u64>,
     pub prefill_chunk: Option<u64>,
     pub rounding: Option<Rounding>,
+    pub exact: bool,
 
     pub temperature: Option<f32>,
     pub top_k: Option<u64>,

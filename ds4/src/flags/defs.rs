@@ -123,12 +123,20 @@ pub const FLAGS: &[Flag] = &[
         doc: "the same as --backend cpu",
     },
     Flag {
+        long: "exact",
+        short: None,
+        topic: Topic::Runtime,
+        commands: EVALUATE,
+        action: Action::Switch(|args| args.exact = true),
+        doc: "multiply weights with floats instead of bytes: several times slower, for checking",
+    },
+    Flag {
         long: "quality",
         short: None,
         topic: Topic::Runtime,
         commands: EVALUATE,
-        action: Action::Switch(|_| ()),
-        doc: "exact kernels only; the CPU backend has no others",
+        action: Action::Switch(|args| args.exact = true),
+        doc: "the same as --exact",
     },
     Flag {
         long: "prefill-chunk",

@@ -54,6 +54,7 @@ fn model_and_runtime() {
     assert_eq!((typed.context, typed.tokens, typed.threads), (Some(4096), Some(7), Some(2)));
     assert_eq!(args(&["--ctx=1", "--ctx=2"]).context, Some(2));
     assert_eq!(args(&["--prefill-chunk", "64"]).prefill_chunk, Some(64));
+    assert!(args(&["--exact"]).exact && args(&["run", "--quality"]).exact && !typed.exact);
     for flag in ["-c", "--ctx", "-n", "--tokens", "-t", "--threads"] {
         for value in ["0", "-1", "x", "1x", "+1", "1.5", "", "99999999999999999999"] {
             refused(&[flag, value], &format!("{flag}: `{value}` is not a whole number from 1"));
@@ -62,7 +63,7 @@ fn model_and_runtime() {
     args(&["--backend", "cpu", "--backend", "auto"]);
     refused(&["--backend", "cuda"], "not available yet");
     refused(&["--backend", "abacus"], "is no backend");
-    assert_eq!(args(&["--cpu", "--quality"]), Args::default());
+    assert_eq!(args(&["--cpu"]), Args::default());
     refused(&["--cpu=yes"], "--cpu: takes no value");
 }
 
