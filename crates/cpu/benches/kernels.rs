@@ -29,7 +29,7 @@ const FORMATS: [(Format, usize); 9] = [
 /// Bytes that are timed at once: far less than a time slice, so that the median has no interruption.
 const SLICE: usize = 4 << 20;
 /// Rows of a call.
-const ROWS: usize = 32;
+const ROWS: usize = 128;
 
 struct Wish {
     formats: Vec<String>,
@@ -80,7 +80,7 @@ fn measure(
     memory: &[u8],
 ) {
     let row_bytes = format.row_bytes(cols).unwrap_or(1);
-    let slice = if wish.cached { 640 << 10 } else { SLICE };
+    let slice = if wish.cached { 768 << 10 } else { SLICE };
     let rows = slice / row_bytes / ROWS * ROWS;
     let scales = match format {
         Format::Fp8Block => rows.div_ceil(128) * cols.div_ceil(128),

@@ -98,10 +98,6 @@ impl<const VNNI: bool> Isa for Ymm<VNNI> {
         have!([_mm256_set1_epi16(word); 2])
     }
     #[inline(always)]
-    fn splat_four(self, four: [u8; 4]) -> Self::B {
-        have!([_mm256_set1_epi32(i32::from_le_bytes(four)); 2])
-    }
-    #[inline(always)]
     fn store(self, v: Self::B, to: &mut [u8; 64]) {
         let at: *mut __m256i = to.as_mut_ptr().cast();
         have!({

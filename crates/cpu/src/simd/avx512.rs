@@ -92,10 +92,6 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
         have!(_mm512_set1_epi16(word))
     }
     #[inline(always)]
-    fn splat_four(self, four: [u8; 4]) -> __m512i {
-        have!(_mm512_set1_epi32(i32::from_le_bytes(four)))
-    }
-    #[inline(always)]
     fn store(self, v: __m512i, to: &mut [u8; 64]) {
         have!(_mm512_storeu_si512(to.as_mut_ptr().cast(), v))
     }
@@ -373,7 +369,7 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
     }
     #[inline(always)]
     fn turn(self, rows: &[[u8; 64]; 16], groups: &mut [[u8; 64]; 16]) {
-        portable::turn(rows, groups)
+        have!(turn(rows, groups))
     }
     #[inline(always)]
     fn prefetch(self, at: *const u8) {
@@ -388,6 +384,46 @@ fn quarter_sums([a, b, c, d]: [__m512i; 4]) -> __m512i {
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+}
+
+/// A matrix of 16 x 16 fours of bytes, turned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turn(rows: &[[u8; 64]; 16], columns: &mut [[u8; 64]; 16]) {
+    let mut v = [_mm512_setzero_si512(); 16];
+    for (v, row) in v.iter_mut().zip(rows) {
+        // SAFETY: the row is as large as the register.
+        *v = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
+    }
+    // Fours, eights, sixteens and halves change places between rows 1, 2, 4 and 8 apart.
+    let mut t = v;
+    for i in (0..16).step_by(2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for i in (0..16).step_by(4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // Row `4 a + b` now has, in each quarter `q`, column `4 q + b` of rows `4 a ..`.
+    for i in 0..4 {
+        for (half, at) in [(0, i), (8, i + 8)] {
+            t[at] = _mm512_shuffle_i32x4::<0b10_00_10_00>(v[half + i], v[half + i + 4]);
+            t[at + 4] = _mm512_shuffle_i32x4::<0b11_01_11_01>(v[half + i], v[half + i + 4]);
+        }
+    }
+    for i in 0..4 {
+        v[i] = _mm512_shuffle_i32x4::<0b10_00_10_00>(t[i], t[i + 8]);
+        v[i + 8] = _mm512_shuffle_i32x4::<0b11_01_11_01>(t[i], t[i + 8]);
+        v[i + 4] = _mm512_shuffle_i32x4::<0b10_00_10_00>(t[i + 4], t[i + 12]);
+        v[i + 12] = _mm512_shuffle_i32x4::<0b11_01_11_01>(t[i + 4], t[i + 12]);
+    }
+    for (v, column) in v.into_iter().zip(columns) {
+        // SAFETY: the column is as large as the register.
+        unsafe { _mm512_storeu_si512(column.as_mut_ptr().cast(), v) };
+    }
 }
 
 /// The values of E8M0 codes.

@@ -43,6 +43,8 @@ pub trait Chunks: Codec {
     const GROUPS: usize;
     /// How the scales of groups are kept.
     const KIND: Kind;
+    /// Whether the weights are signed bytes that were made `ready`.
+    const SIGNED: bool;
 
     /// What is added to every weight, where the instruction set adds `signed` to signed bytes.
     fn bias(signed: i32) -> i32;
@@ -52,6 +54,8 @@ pub trait Chunks: Codec {
     fn weights<S: Isa>(s: S, bytes: &Self::Bytes, i: usize) -> [S::B; 4];
     /// The scales of chunk `i` of a step.
     fn scales(bytes: &Self::Bytes, powers: &Self::Powers, i: usize) -> ChunkScales;
+    /// What sixteen of their floats, the `i`th of each chunk, are.
+    fn floats<S: Isa>(s: S, i: usize, codes: [u16; 16]) -> S::F;
 }
 
 /// How the sixteen floats of a chunk are used.
@@ -65,10 +69,22 @@ pub enum Kind {
     Minima,
 }
 
+impl Kind {
+    /// How many floats a chunk has.
+    pub const fn floats(self) -> usize {
+        match self {
+            Kind::Floats => 8,
+            Kind::Integers => 1,
+            Kind::Minima => 2,
+        }
+    }
+}
+
 /// The scales of one chunk of a row.
 pub struct ChunkScales {
-    /// Of `Kind::Floats`, one per group; of the others, that of the integers and that of the minima.
-    pub floats: [f32; 8],
+    /// As they are encoded: of `Kind::Floats`, one per group; of the others, that of the integers and
+    /// that of the minima.
+    pub floats: [u16; 8],
     /// The integer scales.
     pub integers: [i16; 16],
     /// The minima.

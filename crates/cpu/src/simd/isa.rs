@@ -37,8 +37,6 @@ pub trait Isa: Copy {
     fn splat(self, byte: u8) -> Self::B;
     /// One word everywhere.
     fn splat_word(self, word: i16) -> Self::B;
-    /// Four bytes everywhere.
-    fn splat_four(self, four: [u8; 4]) -> Self::B;
     /// The bytes in memory order.
     fn store(self, v: Self::B, to: &mut [u8; 64]);
     /// Bitwise and.

@@ -6,7 +6,9 @@ use ds4_quant::Format;
 
 use super::{
     activations::{Form, Token},
+    codec::{Chunks, Codec},
     formats::{Fp4, Fp8, Iq2Xxs, Mxfp4, Q2K, Q4K, Q5K, Q6K, Q8},
+    gemm::{self, Panel},
     gemv,
     grid::Grid,
     scalar,
@@ -30,17 +32,24 @@ pub enum Level {
     Neon,
 }
 
-/// Working memory of `multiply`.
-#[derive(Default)]
-pub struct Panel {}
-
 /// The kernels of one level.
 pub struct Kernels {
     level: Level,
-    few: fn(Format) -> Option<Few>,
+    of: fn(Format) -> Option<Kernel>,
+}
+
+/// One format's kernels.
+struct Kernel {
+    few: Few,
+    /// Where unpacking rows into memory pays.
+    many: Option<Many>,
 }
 
 type Few = unsafe fn(&Weights<'_>, Range<usize>, &[Token<'_>], &mut [&mut [f32]]);
+type Many = unsafe fn(&Weights<'_>, Range<usize>, &[Token<'_>], &mut [&mut [f32]], &mut Panel);
+
+/// From so many tokens on, unpacking rows into memory pays.
+const MANY: usize = 5;
 
 impl Level {
     /// All levels, the best last.
@@ -84,7 +93,7 @@ impl Kernels {
         static BEST: OnceLock<Kernels> = OnceLock::new();
         BEST.get_or_init(|| {
             let best = Level::ALL.into_iter().rev().find_map(Kernels::of);
-            best.unwrap_or(Kernels { level: Level::Scalar, few: scalar_few })
+            best.unwrap_or(Kernels { level: Level::Scalar, of: scalar })
         })
     }
 
@@ -93,19 +102,19 @@ impl Kernels {
         if !level.is_here() {
             return None;
         }
-        let few = match level {
-            Level::Scalar => scalar_few,
+        let of = match level {
+            Level::Scalar => scalar,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2::few,
+            Level::Avx2 => avx2::kernel,
             #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => avx_vnni::few,
+            Level::AvxVnni => avx_vnni::kernel,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512::few,
+            Level::Avx512 => avx512::kernel,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vbmi => avx512_vbmi::few,
+            Level::Avx512Vbmi => avx512_vbmi::kernel,
             _ => return None,
         };
-        Some(Kernels { level, few })
+        Some(Kernels { level, of })
     }
 
     /// Which level this is.
@@ -126,20 +135,22 @@ impl Kernels {
         rows: Range<usize>,
         x: &[Token<'_>],
         out: &mut [&mut [f32]],
-        _panel: &mut Panel,
+        panel: &mut Panel,
     ) {
         let form = Form::of(weights.format());
         assert!(x.iter().all(|x| Some(x.form) == form && x.cols == weights.cols()));
         assert!(x.len() == out.len() && out.iter().all(|out| out.len() >= rows.len()));
         assert!(rows.start <= rows.end && rows.end <= weights.rows());
-        if let Some(few) = (self.few)(weights.format()) {
-            // SAFETY: a level's kernels are only handed out where `is_here` found its instructions.
-            unsafe { few(weights, rows, x, out) }
+        let Some(kernel) = (self.of)(weights.format()) else { return };
+        // SAFETY: a level's kernels are only handed out where `is_here` found its instructions.
+        match kernel.many {
+            Some(many) if x.len() >= MANY => unsafe { many(weights, rows, x, out, panel) },
+            _ => unsafe { (kernel.few)(weights, rows, x, out) },
         }
     }
 }
 
-fn scalar_few(format: Format) -> Option<Few> {
+fn scalar(format: Format) -> Option<Kernel> {
     fn few(weights: &Weights<'_>, rows: Range<usize>, x: &[Token<'_>], out: &mut [&mut [f32]]) {
         let (grid, format) = (Grid::get(), weights.format());
         for (x, out) in x.iter().zip(out) {
@@ -148,31 +159,35 @@ fn scalar_few(format: Format) -> Option<Few> {
             }
         }
     }
-    Form::of(format).map(|_| few as Few)
+    Form::of(format).map(|_| Kernel { few, many: None })
 }
 
 macro_rules! level {
-    ($level:ident, $isa:ty, $features:literal) => {
+    ($level:ident, $isa:ty, $features:literal, $many:literal) => {
         mod $level {
             use super::*;
 
-            pub fn few(format: Format) -> Option<Few> {
+            pub fn kernel(format: Format) -> Option<Kernel> {
                 Some(match format {
-                    Format::Q8_0 => few_of::<Q8>,
-                    Format::Mxfp4 => few_of::<Mxfp4>,
-                    Format::Fp4Block => few_of::<Fp4>,
-                    Format::Fp8Block => few_of::<Fp8>,
-                    Format::Q2K => few_of::<Q2K>,
-                    Format::Q4K => few_of::<Q4K>,
-                    Format::Q5K => few_of::<Q5K>,
-                    Format::Q6K => few_of::<Q6K>,
-                    Format::Iq2Xxs => few_of::<Iq2Xxs>,
+                    Format::Q8_0 => both::<Q8>(),
+                    Format::Mxfp4 => both::<Mxfp4>(),
+                    Format::Fp4Block => both::<Fp4>(),
+                    Format::Fp8Block => Kernel { few: few::<Fp8>, many: None },
+                    Format::Q2K => both::<Q2K>(),
+                    Format::Q4K => both::<Q4K>(),
+                    Format::Q5K => both::<Q5K>(),
+                    Format::Q6K => both::<Q6K>(),
+                    Format::Iq2Xxs => both::<Iq2Xxs>(),
                     Format::F32 | Format::F16 | Format::BF16 | Format::Q4_0 => return None,
                 })
             }
 
+            fn both<C: Chunks>() -> Kernel {
+                Kernel { few: few::<C>, many: Some(many::<C>) }
+            }
+
             #[target_feature(enable = $features)]
-            fn few_of<C: Codec>(
+            fn few<C: Codec>(
                 weights: &Weights<'_>,
                 rows: Range<usize>,
                 x: &[Token<'_>],
@@ -182,18 +197,31 @@ macro_rules! level {
                 let s = unsafe { <$isa>::new() };
                 gemv::multiply_few::<_, C>(s, weights, rows, x, out);
             }
+
+            #[target_feature(enable = $features)]
+            fn many<C: Chunks>(
+                weights: &Weights<'_>,
+                rows: Range<usize>,
+                x: &[Token<'_>],
+                out: &mut [&mut [f32]],
+                panel: &mut Panel,
+            ) {
+                // SAFETY: as in `few`.
+                let s = unsafe { <$isa>::new() };
+                gemm::multiply::<_, C, $many>(s, weights, rows, x, out, panel);
+            }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Ymm, avx512::Zmm, codec::Codec};
+use super::{avx2::Ymm, avx512::Zmm};
 
 #[cfg(target_arch = "x86_64")]
-level!(avx2, Ymm<false>, "avx2,fma,f16c");
+level!(avx2, Ymm<false>, "avx2,fma,f16c", 4);
 #[cfg(target_arch = "x86_64")]
-level!(avx_vnni, Ymm<true>, "avx2,fma,f16c,avxvnni");
+level!(avx_vnni, Ymm<true>, "avx2,fma,f16c,avxvnni", 4);
 #[cfg(target_arch = "x86_64")]
-level!(avx512, Zmm<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
+level!(avx512, Zmm<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", 12);
 #[cfg(target_arch = "x86_64")]
-level!(avx512_vbmi, Zmm<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni");
+level!(avx512_vbmi, Zmm<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni", 12);

@@ -9,6 +9,7 @@ mod avx2;
 mod avx512;
 mod codec;
 mod formats;
+mod gemm;
 mod gemv;
 mod grid;
 mod isa;
@@ -19,6 +20,7 @@ mod scalar;
 mod weights;
 
 pub use activations::*;
+pub use gemm::Panel;
 pub use kernels::*;
 pub use weights::*;
 

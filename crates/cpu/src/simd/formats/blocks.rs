@@ -1,13 +1,11 @@
 //! Formats with one scale per 32 columns: Q8_0, MXFP4 and the checkpoint's FP4.
 
-use ds4_quant::e8m0_decode;
-
 use super::{
     super::{
         codec::{ChunkScales, Chunks, Codec, Kind, Step, part},
         isa::Isa,
     },
-    half_value,
+    half,
 };
 
 /// Twice the values of the E2M1 codes, and 12, so that none is negative.
@@ -65,6 +63,7 @@ impl Codec for Q8 {
 impl Chunks for Q8 {
     const GROUPS: usize = 8;
     const KIND: Kind = Kind::Floats;
+    const SIGNED: bool = true;
 
     #[inline(always)]
     fn bias(signed: i32) -> i32 {
@@ -87,7 +86,12 @@ impl Chunks for Q8 {
 
     #[inline(always)]
     fn scales(bytes: &Self::Bytes, _: &Self::Powers, i: usize) -> ChunkScales {
-        float_scales(|group| half_value(bytes, 34 * (8 * i + group)))
+        float_scales(|group| half(bytes, 34 * (8 * i + group)))
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, _: usize, codes: [u16; 16]) -> S::F {
+        s.halves(codes)
     }
 }
 
@@ -130,6 +134,7 @@ impl Codec for Mxfp4 {
 impl Chunks for Mxfp4 {
     const GROUPS: usize = 8;
     const KIND: Kind = Kind::Floats;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     fn bias(_: i32) -> i32 {
@@ -150,7 +155,12 @@ impl Chunks for Mxfp4 {
 
     #[inline(always)]
     fn scales(bytes: &Self::Bytes, _: &Self::Powers, i: usize) -> ChunkScales {
-        float_scales(|group| e8m0_decode(bytes[17 * (8 * i + group)]) * 0.5)
+        float_scales(|group| u16::from(bytes[17 * (8 * i + group)]))
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, _: usize, codes: [u16; 16]) -> S::F {
+        half_powers(s, codes)
     }
 }
 
@@ -187,6 +197,7 @@ impl Codec for Fp4 {
 impl Chunks for Fp4 {
     const GROUPS: usize = 8;
     const KIND: Kind = Kind::Floats;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     fn bias(_: i32) -> i32 {
@@ -207,7 +218,12 @@ impl Chunks for Fp4 {
 
     #[inline(always)]
     fn scales(_: &Self::Bytes, powers: &Self::Powers, i: usize) -> ChunkScales {
-        float_scales(|group| e8m0_decode(powers[8 * i + group]) * 0.5)
+        float_scales(|group| u16::from(powers[8 * i + group]))
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, _: usize, codes: [u16; 16]) -> S::F {
+        half_powers(s, codes)
     }
 }
 
@@ -255,6 +271,20 @@ fn unbias<S: Isa>(s: S, sums: &[i16; 32], factor: i16) -> S::I {
 }
 
 #[inline(always)]
-fn float_scales(scale: impl Fn(usize) -> f32) -> ChunkScales {
-    ChunkScales { floats: std::array::from_fn(scale), integers: [0; 16], minima: [0; 16] }
+fn float_scales(scale: impl Fn(usize) -> u16) -> ChunkScales {
+    let mut scales = ChunkScales { floats: [0; 8], integers: [0; 16], minima: [0; 16] };
+    for (group, float) in scales.floats.iter_mut().enumerate() {
+        *float = scale(group);
+    }
+    scales
+}
+
+/// Half the values of E8M0 codes: what E2M1 values are multiplied by when they are doubled.
+#[inline(always)]
+fn half_powers<S: Isa>(s: S, codes: [u16; 16]) -> S::F {
+    let mut bytes = [0; 16];
+    for (byte, code) in bytes.iter_mut().zip(codes) {
+        *byte = code as u8;
+    }
+    s.mul_floats(s.powers(bytes), s.splat_float(0.5))
 }

@@ -6,7 +6,7 @@ use super::{
         grid::LEVELS,
         isa::Isa,
     },
-    Places, Sums, half_value, scales_alone,
+    Places, Sums, half, scales_alone,
 };
 
 const BLOCK: usize = 66;
@@ -94,6 +94,7 @@ impl Codec for Iq2Xxs {
 impl Chunks for Iq2Xxs {
     const GROUPS: usize = 8;
     const KIND: Kind = Kind::Integers;
+    const SIGNED: bool = true;
 
     #[inline(always)]
     fn bias(signed: i32) -> i32 {
@@ -123,8 +124,13 @@ impl Chunks for Iq2Xxs {
         for (group, integer) in integers[..8].iter_mut().enumerate() {
             *integer = i16::from(2 * (block[2 + 8 * group + 7] >> 4) + 1);
         }
-        let mut floats = [0.0; 8];
-        floats[0] = half_value(block, 0) * 0.125;
+        let mut floats = [0; 8];
+        floats[0] = half(block, 0);
         ChunkScales { floats, integers, minima: [0; 16] }
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, _: usize, codes: [u16; 16]) -> S::F {
+        s.mul_floats(s.halves(codes), s.splat_float(0.125))
     }
 }

@@ -14,8 +14,6 @@ pub use nibbles::{Q4K, Q5K};
 pub use q2k::Q2K;
 pub use q6k::Q6K;
 
-use ds4_quant::f16_decode;
-
 use super::{codec::part, isa::Isa};
 
 /// For each byte of a vector, the place of a byte in a table of sixteen.
@@ -96,12 +94,6 @@ fn scales_alone<S: Isa, const BLOCK: usize>(s: S, bytes: &[u8], at: usize) -> S:
 #[inline(always)]
 fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(*part(bytes, at))
-}
-
-/// The value of the f16 at `at`.
-#[inline(always)]
-fn half_value(bytes: &[u8], at: usize) -> f32 {
-    f16_decode(half(bytes, at))
 }
 
 /// The same bits in both halves, those of the upper half moved two down: then one bit

@@ -6,7 +6,7 @@ use super::{
         codec::{ChunkScales, Chunks, Codec, Kind, Step, part},
         isa::Isa,
     },
-    Places, Sums, ZERO, half_value, scales_and_minima, upper_half_two_further,
+    Places, Sums, ZERO, half, scales_and_minima, upper_half_two_further,
 };
 
 /// Either format, by the bytes of a block and of eight.
@@ -137,6 +137,7 @@ impl<const BLOCK: usize, const STEP: usize> Codec for Nibbles<BLOCK, STEP> {
 impl<const BLOCK: usize, const STEP: usize> Chunks for Nibbles<BLOCK, STEP> {
     const GROUPS: usize = 8;
     const KIND: Kind = Kind::Minima;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     fn bias(_: i32) -> i32 {
@@ -158,13 +159,19 @@ impl<const BLOCK: usize, const STEP: usize> Chunks for Nibbles<BLOCK, STEP> {
     fn scales(bytes: &Self::Bytes, _: &Self::Powers, i: usize) -> ChunkScales {
         let block: &[u8; BLOCK] = part(bytes, i * BLOCK);
         let small = small_scales(block);
-        let mut floats = [0.0; 8];
-        floats[0] = half_value(block, 0);
-        floats[1] = -half_value(block, 2);
-        ChunkScales {
-            floats,
-            integers: std::array::from_fn(|i| i16::from(small[i % 8])),
-            minima: std::array::from_fn(|i| i16::from(small[8 + i / 2])),
+        let mut floats = [0; 8];
+        floats[0] = half(block, 0);
+        floats[1] = half(block, 2);
+        let (mut integers, mut minima) = ([0; 16], [0; 16]);
+        for j in 0..8 {
+            integers[j] = i16::from(small[j]);
+            minima[2 * j..2 * j + 2].fill(i16::from(small[8 + j]));
         }
+        ChunkScales { floats, integers, minima }
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, i: usize, codes: [u16; 16]) -> S::F {
+        s.mul_floats(s.halves(codes), s.splat_float(if i == 0 { 1.0 } else { -1.0 }))
     }
 }

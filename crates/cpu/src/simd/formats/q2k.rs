@@ -5,7 +5,7 @@ use super::{
         codec::{ChunkScales, Chunks, Codec, Kind, Step, part},
         isa::Isa,
     },
-    Places, Sums, ZERO, half_value, scales_and_minima,
+    Places, Sums, ZERO, half, scales_and_minima,
 };
 
 const BLOCK: usize = 84;
@@ -90,6 +90,7 @@ impl Codec for Q2K {
 impl Chunks for Q2K {
     const GROUPS: usize = 1;
     const KIND: Kind = Kind::Minima;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     fn bias(_: i32) -> i32 {
@@ -109,10 +110,18 @@ impl Chunks for Q2K {
     #[inline(always)]
     fn scales(bytes: &Self::Bytes, _: &Self::Powers, i: usize) -> ChunkScales {
         let at = i * BLOCK;
-        let minima = part::<_, 16>(bytes, at).map(|scale| i16::from(scale >> 4));
-        let mut floats = [0.0; 8];
-        floats[0] = half_value(bytes, at + 80);
-        floats[1] = -half_value(bytes, at + 82);
+        let mut minima = [0; 16];
+        for (minimum, scale) in minima.iter_mut().zip(part::<_, 16>(bytes, at)) {
+            *minimum = i16::from(scale >> 4);
+        }
+        let mut floats = [0; 8];
+        floats[0] = half(bytes, at + 80);
+        floats[1] = half(bytes, at + 82);
         ChunkScales { floats, integers: [1; 16], minima }
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, i: usize, codes: [u16; 16]) -> S::F {
+        s.mul_floats(s.halves(codes), s.splat_float(if i == 0 { 1.0 } else { -1.0 }))
     }
 }

@@ -5,7 +5,7 @@ use super::{
         codec::{ChunkScales, Chunks, Codec, Kind, Step, part},
         isa::Isa,
     },
-    Places, Sums, ZERO, half_value, scales_alone, upper_half_two_further,
+    Places, Sums, ZERO, half, scales_alone, upper_half_two_further,
 };
 
 const BLOCK: usize = 210;
@@ -107,6 +107,7 @@ impl Codec for Q6K {
 impl Chunks for Q6K {
     const GROUPS: usize = 16;
     const KIND: Kind = Kind::Integers;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     fn bias(_: i32) -> i32 {
@@ -126,9 +127,17 @@ impl Chunks for Q6K {
     #[inline(always)]
     fn scales(bytes: &Self::Bytes, _: &Self::Powers, i: usize) -> ChunkScales {
         let block: &[u8; BLOCK] = part(bytes, i * BLOCK);
-        let integers = part::<_, 16>(block, 192).map(|scale| i16::from(scale as i8));
-        let mut floats = [0.0; 8];
-        floats[0] = half_value(block, 208);
+        let mut integers = [0; 16];
+        for (integer, scale) in integers.iter_mut().zip(part::<_, 16>(block, 192)) {
+            *integer = i16::from(*scale as i8);
+        }
+        let mut floats = [0; 8];
+        floats[0] = half(block, 208);
         ChunkScales { floats, integers, minima: [0; 16] }
+    }
+
+    #[inline(always)]
+    fn floats<S: Isa>(s: S, _: usize, codes: [u16; 16]) -> S::F {
+        s.halves(codes)
     }
 }
