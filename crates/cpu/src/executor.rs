@@ -6,10 +6,11 @@ use std::{
 };
 
 use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, SlotState, Stage, StateCost, Want};
-use ds4_host::physical_cores;
+use ds4_host::{cores, physical_cores};
 use ds4_model::{Compression, Model, Rounding};
 
 use crate::{
+    near::Near,
     options::{CpuError, CpuOptions},
     pool::Pool,
     rope::Frequencies,
@@ -41,8 +42,18 @@ impl CpuExecutor {
         let config = &model.config;
         let formats = RowFormats::new(config, options.rounding)
             .map_err(|source| CpuError::Rows { model: config.name.clone(), source })?;
-        let threads = if options.threads == 0 { physical_cores() } else { options.threads };
-        let pool = Pool::new(threads).map_err(|source| CpuError::Threads { threads, source })?;
+        // Whoever asks for all cores gets them to stay on. With fewer, the system places the threads.
+        // Copies are near to a core only if it is always the same one.
+        let (threads, cores) = match options.threads {
+            0 => (physical_cores(), cores()),
+            threads if options.numa => (threads, cores()),
+            threads => (threads, Vec::new()),
+        };
+        let mut pool =
+            Pool::new(threads, &cores).map_err(|source| CpuError::Threads { threads, source })?;
+        if options.numa {
+            pool.near = Near::copies(&mut pool, &model.weights)?.into();
+        }
         Ok(CpuExecutor {
             shape: Shape::new(config, formats, &options),
             frequencies: Frequencies::new(&config.rope),

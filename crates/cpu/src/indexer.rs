@@ -11,6 +11,7 @@ use crate::{
     rope::rotate,
     round::{Pass, Span, fit},
     rows::RowFormat,
+    scan::{Queries, ROWS, Tile, scan},
     segments::{SEGMENT, Segments},
     split::RowsMut,
 };
@@ -22,6 +23,9 @@ const SCORES: usize = 1 << 22;
 #[derive(Default)]
 pub struct Indexer {
     queries: Vec<f32>,
+    /// The queries, where index rows are packed.
+    packed: Vec<u8>,
+    ready: Option<Queries>,
     weights: Vec<f32>,
     scores: Vec<f32>,
     /// `[n, top_k]`; only rows that see more than `top_k` have chosen.
@@ -68,11 +72,23 @@ impl Indexer {
         let (heads, dim) = (pass.config.indexer.heads, pass.config.indexer.dim);
         let scale = 1.0 / ((heads * dim) as f32).sqrt();
         self.weights.iter_mut().for_each(|w| *w *= scale);
-        let queries = RowsMut::new(&mut self.queries, dim);
-        pool.rows(pass.round.rows() * heads, queries, |i, query, _| {
+        let format = pass.formats.index;
+        self.packed.resize(pass.round.rows() * heads * format.bytes(), 0);
+        let both =
+            (RowsMut::new(&mut self.queries, dim), RowsMut::new(&mut self.packed, format.bytes()));
+        // A query is rounded as the rows that it is held against.
+        pool.rows(pass.round.rows() * heads, both, |i, (query, packed), _| {
             rotate(query, pass.round.turns(Compression::Csa, i / heads));
-            pass.formats.index.round_query(query);
+            format.pack(query, packed);
+            format.unpack(packed, query);
         });
+        self.ready = match format {
+            RowFormat::Index(_) => Queries::new(dim),
+            RowFormat::Attention(_) | RowFormat::Plain(_) => None,
+        };
+        if let Some(queries) = &mut self.ready {
+            queries.replace(self.packed.chunks_exact(format.bytes()));
+        }
         let top_k = pass.config.indexer.top_k;
         self.chosen.resize(pass.round.rows() * top_k, 0);
     }
@@ -135,22 +151,39 @@ impl Indexer {
                 .collect();
             parts.push((start, end, mine));
         }
-        pool.each(parts, |(start, end, mut scores), scratch| {
-            let (tile, products) = scratch.floats(SEGMENT * (dim + 1)).split_at_mut(SEGMENT * dim);
-            for from in (start..end).step_by(SEGMENT) {
-                let count = SEGMENT.min(end - from);
-                let (tile, products) = (&mut tile[..count * dim], &mut products[..count]);
-                for (i, values) in tile.chunks_exact_mut(dim).enumerate() {
-                    format.unpack(rows.row(from + i), values);
+        let ready = self.ready.as_ref();
+        pool.meter.count(width * format.bytes(), 2 * count * heads * width * dim);
+        pool.each(parts, |(start, end, mut scores), scratch| match ready {
+            Some(ready) => {
+                let mut tile = Tile::new(ready);
+                for from in (start..end).step_by(ROWS) {
+                    let count = ROWS.min(end - from);
+                    tile.unpack((from..from + count).map(|row| rows.row(row)));
+                    for (i, scores) in scores.iter_mut().enumerate() {
+                        let weights = &weights[i * heads..][..heads];
+                        let found = scan(ready, (first + i) * heads, weights, &tile);
+                        scores[from - start..][..count].copy_from_slice(&found[..count]);
+                    }
                 }
-                for (i, scores) in scores.iter_mut().enumerate() {
-                    let scores = &mut scores[from - start..][..count];
-                    scores.fill(0.0);
-                    let queries = queries[i * heads * dim..][..heads * dim].chunks_exact(dim);
-                    for (query, w) in queries.zip(&weights[i * heads..]) {
-                        dots(tile, query, products);
-                        for (score, &product) in scores.iter_mut().zip(&*products) {
-                            *score += product.max(0.0) * w;
+            }
+            None => {
+                let memory = scratch.floats(SEGMENT * (dim + 1));
+                let (tile, products) = memory.split_at_mut(SEGMENT * dim);
+                for from in (start..end).step_by(SEGMENT) {
+                    let count = SEGMENT.min(end - from);
+                    let (tile, products) = (&mut tile[..count * dim], &mut products[..count]);
+                    for (i, values) in tile.chunks_exact_mut(dim).enumerate() {
+                        format.unpack(rows.row(from + i), values);
+                    }
+                    for (i, scores) in scores.iter_mut().enumerate() {
+                        let scores = &mut scores[from - start..][..count];
+                        scores.fill(0.0);
+                        let queries = queries[i * heads * dim..][..heads * dim].chunks_exact(dim);
+                        for (query, w) in queries.zip(&weights[i * heads..]) {
+                            dots(tile, query, products);
+                            for (score, &product) in scores.iter_mut().zip(&*products) {
+                                *score += product.max(0.0) * w;
+                            }
                         }
                     }
                 }

@@ -19,6 +19,7 @@ mod hyper;
 mod indexer;
 mod matmul;
 mod moe;
+mod near;
 mod norm;
 mod operand;
 mod options;
@@ -26,6 +27,7 @@ mod pool;
 mod rope;
 mod round;
 mod rows;
+mod scan;
 mod segments;
 #[allow(dead_code, reason = "a processor uses one level of it, and the benches some more")]
 mod simd;

@@ -4,13 +4,14 @@
 //! are. Otherwise a few rows at a time are decoded to floats, and each decoded tile meets every
 //! activation of the batch before the next one.
 
-use std::{marker::PhantomData, ops::Range};
+use std::{marker::PhantomData, ops::Range, sync::Arc};
 
 use ds4_model::Matrix;
 use ds4_quant::Format;
 
 use crate::{
     floats::{TOGETHER, dots, dots_encoded, dots_together, widen_f16},
+    near::Near,
     operand::{Input, Operand},
     pool::{Pool, Scratch, share},
     simd::{Form, Kernels, Token, Weights},
@@ -80,67 +81,79 @@ impl<'a> Product<'a> {
         Product { matrix, rows, inputs, outputs }
     }
 
-    /// Some rows of this product. `columns` counts from the product's first row.
+    /// The part of this product that lies in `rows` of the matrix.
     ///
     /// # Safety
-    /// The columns of no other call at the same time overlap these.
-    unsafe fn compute(&self, columns: Range<usize>, scratch: &mut Scratch) {
-        if columns.is_empty() || self.inputs.is_empty() {
+    /// The rows of no other call at the same time overlap these.
+    unsafe fn compute(&self, rows: Range<usize>, near: Option<&Near>, scratch: &mut Scratch) {
+        let first = rows.start;
+        let rows = rows.start.max(self.rows.start)..rows.end.min(self.rows.end);
+        if rows.is_empty() || self.inputs.is_empty() {
             return;
         }
-        let rows = self.rows.start + columns.start..self.rows.start + columns.end;
+        let columns = rows.start - self.rows.start..rows.end - self.rows.start;
         // SAFETY: the caller's promise, and outputs are rows apart.
         let parts = self.outputs.iter().map(|out| unsafe { out.part(columns.clone()) });
         let mut outputs: Vec<&mut [f32]> = parts.collect();
-        match self.quantised() {
+        let row_bytes = row_bytes(self.matrix);
+        let (from, len) = ((rows.start - first) * row_bytes, rows.len() * row_bytes);
+        let near = near.and_then(|near| near.bytes(self.matrix, from, len));
+        let bytes = near.unwrap_or(&self.matrix.data()[rows.start * row_bytes..][..len]);
+        match self.quantised(&rows, bytes) {
             Some((weights, tokens)) => {
-                let panel = &mut scratch.panel;
+                let (rows, panel) = (0..rows.len(), &mut scratch.panel);
                 Kernels::detect().multiply(&weights, rows, &tokens, &mut outputs, panel);
             }
-            None => self.compute_floats(rows, &mut outputs, scratch),
+            None => self.compute_floats(rows, bytes, &mut outputs, scratch),
         }
     }
 
     /// What an integer kernel needs, if there is one for the matrix and the inputs are ready for it.
-    fn quantised(&self) -> Option<(Weights<'_>, Vec<Token<'_>>)> {
-        let matrix = self.matrix;
+    fn quantised<'w>(
+        &'w self,
+        rows: &Range<usize>,
+        bytes: &'w [u8],
+    ) -> Option<(Weights<'w>, Vec<Token<'w>>)> {
+        let (matrix, cols) = (self.matrix, self.matrix.cols());
         let form = Form::of(matrix.format())?;
         let tokens = self.inputs.iter().map(|x| x.token(form)).collect::<Option<_>>()?;
-        let (shape, scales) = ((matrix.rows(), matrix.cols()), matrix.scales().unwrap_or(&[]));
-        Some((Weights::new(matrix.format(), shape, matrix.data(), scales)?, tokens))
+        let scales = match (matrix.scales(), matrix.format().scale_tile()) {
+            (Some(scales), Some((down, across))) => {
+                let across = cols.div_ceil(across);
+                &scales[rows.start / down * across..rows.end.div_ceil(down) * across]
+            }
+            _ => &[],
+        };
+        Some((Weights::new(matrix.format(), (rows.len(), cols), bytes, scales)?, tokens))
     }
 
     fn compute_floats(
         &self,
         rows: Range<usize>,
+        bytes: &[u8],
         outputs: &mut [&mut [f32]],
         scratch: &mut Scratch,
     ) {
         let (matrix, cols) = (self.matrix, self.matrix.cols());
-        let row_bytes = matrix.row(rows.start).len();
-        let encoded = |rows: &Range<usize>| {
-            &matrix.data()[rows.start * row_bytes..][..rows.len() * row_bytes]
-        };
         // For a few inputs it is not worth to keep what was decoded.
         if self.inputs.len() < TOGETHER {
             let mut pairs = self.inputs.iter().zip(&mut *outputs);
-            let bytes = encoded(&rows);
             if pairs.all(|(x, y)| dots_encoded(matrix.format(), bytes, x.floats, y)) {
                 return;
             }
         }
         let tile = scratch.floats(TILE * cols);
-        for first in rows.clone().step_by(TILE) {
-            let count = TILE.min(rows.end - first);
+        let row_bytes = row_bytes(matrix);
+        for at in (0..rows.len()).step_by(TILE) {
+            let count = TILE.min(rows.len() - at);
             let tile = &mut tile[..count * cols];
             if matrix.format() == Format::F16 {
-                widen_f16(encoded(&(first..first + count)), tile);
+                widen_f16(&bytes[at * row_bytes..][..count * row_bytes], tile);
             } else {
-                for (row, out) in (first..first + count).zip(tile.chunks_exact_mut(cols)) {
+                for (row, out) in (rows.start + at..).zip(tile.chunks_exact_mut(cols)) {
                     matrix.decode_row(row, out);
                 }
             }
-            let at = first - rows.start;
             let (inputs, inputs_rest) = self.inputs.as_chunks::<TOGETHER>();
             let (outputs, outputs_rest) = outputs.as_chunks_mut::<TOGETHER>();
             for (x, y) in inputs.iter().zip(outputs) {
@@ -158,26 +171,35 @@ impl<'a> Product<'a> {
 pub fn multiply(pool: &mut Pool, products: Vec<Product<'_>>) {
     for product in &products {
         let (matrix, rows) = (product.matrix, product.rows.len());
-        let read = if product.inputs.is_empty() { 0 } else { rows };
-        let row_bytes = matrix.data().len() / matrix.rows().max(1);
-        pool.meter.count(read * row_bytes, 2 * rows * matrix.cols() * product.inputs.len());
+        let read = if product.inputs.is_empty() { 0 } else { rows * row_bytes(matrix) };
+        pool.meter.count(read, 2 * rows * matrix.cols() * product.inputs.len());
     }
-    let workers = pool.workers();
+    let (workers, near) = (pool.workers(), Arc::clone(&pool.near));
     pool.run(|worker, scratch| {
         for product in &products {
-            let columns = columns_of(product.rows.len(), worker, workers);
-            // SAFETY: every worker has its own number, and their columns do not overlap.
-            unsafe { product.compute(columns, scratch) };
+            let rows = rows_of(product.matrix, worker, workers);
+            // SAFETY: every worker has its own number, and their rows do not overlap.
+            unsafe { product.compute(rows, near.get(worker), scratch) };
         }
     });
 }
 
-/// The share of a worker in `count` rows of a matrix.
-fn columns_of(count: usize, worker: usize, workers: usize) -> Range<usize> {
-    let grain = if count >= 2 * GRAIN * workers { GRAIN } else { 1 };
+/// The rows of a matrix that a worker multiplies, the same ones in every product.
+pub fn rows_of(matrix: &Matrix, worker: usize, workers: usize) -> Range<usize> {
+    let count = matrix.rows();
+    let grain = match matrix.format().scale_tile() {
+        // Rows under one scale stay together.
+        Some((down, _)) if down > 1 => down,
+        _ if count >= 2 * GRAIN * workers => GRAIN,
+        _ => 1,
+    };
     let grains = count.div_ceil(grain);
     let at = |part| (grain * share(grains, part, workers)).min(count);
     at(worker)..at(worker + 1)
+}
+
+fn row_bytes(matrix: &Matrix) -> usize {
+    matrix.data().len() / matrix.rows().max(1)
 }
 
 #[cfg(test)]
@@ -195,7 +217,7 @@ mod tests {
         let matrix = Matrix::new("w".into(), Format::F32, (rows, cols), region, None).unwrap();
         let inputs: Vec<f32> = (0..count * cols).map(|i| (i % 5) as f32).collect();
         for workers in [1, 2, 5, 40] {
-            let mut pool = Pool::new(workers).unwrap();
+            let mut pool = Pool::new(workers, &[]).unwrap();
             let (mut all, mut some) = (vec![0.0; count * rows], vec![0.0; count * 6]);
             let mut quantiser = Quantiser::default();
             let x = quantiser.quantise(&mut pool, Activations::Int8, &inputs, cols, [&matrix]);

@@ -21,6 +21,9 @@ pub struct CpuOptions {
     pub threads: usize,
     /// What matrices are multiplied with.
     pub activations: Activations,
+    /// Keeps a copy of every row of weights near the core that multiplies it, for machines whose memory
+    /// is in several nodes. It takes as much memory as the matrices again, and changes no bit.
+    pub numa: bool,
     /// Which of the model's own roundings are applied to cached rows.
     pub rounding: Rounding,
     /// How many of the last positions a slot can be truncated to at once.
@@ -39,6 +42,7 @@ impl Default for CpuOptions {
         CpuOptions {
             threads: 0,
             activations: Activations::Int8,
+            numa: false,
             rounding: Rounding::Official,
             rewind: 128,
             boundary: 2048,
@@ -68,6 +72,17 @@ pub enum CpuError {
         model: String,
         /// What is wrong with the shape.
         source: QuantError,
+    },
+    /// The copies of the weights do not fit.
+    #[error(
+        "copies of the weights near the cores need {needed} bytes and {available} are free; leave them where \
+         they lie"
+    )]
+    Copies {
+        /// Bytes of all copies.
+        needed: u64,
+        /// Bytes that the system could give.
+        available: u64,
     },
     /// A thread could not be started.
     #[error("could not start {threads} threads: {source}")]

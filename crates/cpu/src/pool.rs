@@ -16,10 +16,15 @@ use std::{
     thread::{self, JoinHandle, Thread},
 };
 
-use crate::{simd::Panel, split::Rows, stages::Meter};
+use ds4_host::{Core, stay_on};
 
-/// How often a waiting thread looks before it parks: some tens of microseconds.
-const SPINS: usize = 2000;
+use crate::{near::Near, simd::Panel, split::Rows, stages::Meter};
+
+/// How often a waiting thread looks before it parks: some hundreds of microseconds, longer than the
+/// parts of a step that one worker does alone.
+const LOOKS: usize = 1 << 14;
+/// After so many looks it offers its core to whoever else wants to run.
+const LOOKS_ALONE: usize = 1 << 7;
 
 /// Memory that a worker keeps between tasks.
 #[derive(Default)]
@@ -76,11 +81,14 @@ pub struct Pool {
     own: Scratch,
     /// Where the time goes. It is here because whoever computes has a pool at hand.
     pub meter: Meter,
+    /// For each worker, copies of its rows of weights; none where they are read where they lie.
+    pub near: Arc<[Near]>,
 }
 
 impl Pool {
-    /// A pool of `workers` workers, the caller being one of them.
-    pub fn new(workers: usize) -> std::io::Result<Pool> {
+    /// A pool of `workers` workers, the caller being one of them. Where there is a core for each, the
+    /// helpers stay on theirs; the caller is left on the first by having nowhere else to go.
+    pub fn new(workers: usize, cores: &[Core]) -> std::io::Result<Pool> {
         let helpers = workers.saturating_sub(1);
         let shared = Arc::new(Shared {
             task: UnsafeCell::new(None),
@@ -89,13 +97,18 @@ impl Pool {
             parked: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
             panic: Mutex::new(None),
         });
-        let (own, meter) = Default::default();
-        let mut pool = Pool { shared, helpers: Vec::new(), own, meter };
+        let (own, meter, near) = Default::default();
+        let mut pool = Pool { shared, helpers: Vec::new(), own, meter, near };
         for helper in 0..helpers {
             let shared = Arc::clone(&pool.shared);
-            let thread = thread::Builder::new()
-                .name(format!("ds4-cpu-{}", helper + 1))
-                .spawn(move || shared.serve(helper))?;
+            let core = cores.get(helper + 1).copied().filter(|_| workers <= cores.len());
+            let thread = thread::Builder::new().name(format!("ds4-cpu-{}", helper + 1)).spawn(
+                move || {
+                    // A thread that may not stay on a core computes wherever it is put.
+                    core.map(stay_on);
+                    shared.serve(helper);
+                },
+            )?;
             pool.helpers.push(thread);
         }
         Ok(pool)
@@ -118,10 +131,10 @@ impl Pool {
             self.publish(Some(Task { work, caller: thread::current() }));
         }
         let own = catch_unwind(AssertUnwindSafe(|| work(0, &mut self.own)));
-        let mut looks = 0;
-        while self.shared.running.load(Ordering::Acquire) != 0 {
-            looks += 1;
-            if looks < SPINS { hint::spin_loop() } else { thread::park() }
+        if !look(|| self.shared.running.load(Ordering::Acquire) == 0) {
+            while self.shared.running.load(Ordering::Acquire) != 0 {
+                thread::park();
+            }
         }
         let helpers = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = own.err().or(helpers) {
@@ -220,13 +233,7 @@ impl Shared {
 
     /// Waits for a generation other than `seen` and returns it.
     fn wait(&self, helper: usize, seen: usize) -> usize {
-        for _ in 0..SPINS {
-            let now = self.generation.load(Ordering::Acquire);
-            if now != seen {
-                return now;
-            }
-            hint::spin_loop();
-        }
+        look(|| self.generation.load(Ordering::Acquire) != seen);
         loop {
             self.parked[helper].store(true, Ordering::SeqCst);
             let now = self.generation.load(Ordering::SeqCst);
@@ -239,6 +246,21 @@ impl Shared {
     }
 }
 
+/// Looks again and again, for a while. Says whether it came true.
+fn look(is_true: impl Fn() -> bool) -> bool {
+    for looked in 0..LOOKS {
+        if is_true() {
+            return true;
+        }
+        if looked % LOOKS_ALONE == LOOKS_ALONE - 1 {
+            thread::yield_now()
+        } else {
+            hint::spin_loop()
+        }
+    }
+    false
+}
+
 /// Where part `part` of `parts` begins in `count` things.
 pub fn share(count: usize, part: usize, parts: usize) -> usize {
     count * part / parts
@@ -248,11 +270,12 @@ pub fn share(count: usize, part: usize, parts: usize) -> usize {
 mod tests {
     use super::*;
     use crate::split::RowsMut;
+    use ds4_host::cores;
 
     #[test]
     fn every_row_is_visited_once_whatever_the_number_of_workers() {
         for workers in [1, 2, 3, 7] {
-            let mut pool = Pool::new(workers).unwrap();
+            let mut pool = Pool::new(workers, &[]).unwrap();
             for count in [0, 1, 2, 6, 100] {
                 let mut data = vec![0u32; count * 3];
                 pool.rows(count, RowsMut::new(&mut data, 3), |index, row, _| {
@@ -266,7 +289,7 @@ mod tests {
 
     #[test]
     fn parked_helpers_wake_again() {
-        let mut pool = Pool::new(3).unwrap();
+        let mut pool = Pool::new(3, &cores()).unwrap();
         let total = AtomicUsize::new(0);
         for round in 0..20 {
             if round % 5 == 0 {
@@ -281,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let mut pool = Pool::new(2).unwrap();
+        let mut pool = Pool::new(2, &cores()).unwrap();
         for culprit in [0, 1] {
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 pool.run(|worker, _| assert_ne!(worker, culprit, "planted"));

@@ -2,7 +2,7 @@
 //! always what was stored, also for rows of its own chunk, so chunks cannot matter.
 
 use ds4_model::{Config, Rounding};
-use ds4_quant::{FP8_GROUP, IndexRow, KvRow, QuantError, e8m0_decode, fp4_round_trip, hadamard};
+use ds4_quant::{FP8_GROUP, IndexRow, KvRow, QuantError, e8m0_decode, hadamard};
 
 use crate::floats::{e4m3, widen_f16};
 
@@ -98,15 +98,6 @@ impl RowFormat {
             }
         };
         debug_assert!(unpacked.is_ok(), "sizes follow from the format: {unpacked:?}");
-    }
-
-    /// Rounds a query as the rows that it is held against.
-    pub fn round_query(&self, query: &mut [f32]) {
-        if let RowFormat::Index(_) = self {
-            let transformed = hadamard(query);
-            debug_assert!(transformed.is_ok(), "checked when the formats are made");
-            fp4_round_trip(query);
-        }
     }
 }
 

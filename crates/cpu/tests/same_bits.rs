@@ -31,8 +31,10 @@ fn chunks_rounds_and_threads_do_not_matter() {
             let got = evaluate(&mut executor(&model, options(case)), &tokens, chunks);
             assert_same(&got.values, &once.values, &format!("{case:?} {chunks:?}"));
         }
-        for (threads, rows, boundary) in [(2, 256, 128), (3, 7, 256), (2, 64, 0)] {
-            let options = CpuOptions { threads, rows, boundary, ..options(case) };
+        for (threads, rows, boundary, numa) in
+            [(2, 256, 128, false), (3, 7, 256, true), (2, 64, 0, false)]
+        {
+            let options = CpuOptions { threads, rows, boundary, numa, ..options(case) };
             let got = evaluate(&mut executor(&model, options), &tokens, &[200, 1, 60]);
             assert_same(&got.values, &once.values, &format!("{case:?} {options:?}"));
         }

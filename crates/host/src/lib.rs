@@ -8,7 +8,7 @@ mod memory;
 mod processor;
 mod region;
 
-pub use cores::physical_cores;
+pub use cores::{Core, cores, physical_cores, stay_on};
 pub use memory::{Memory, peak_resident_bytes};
 pub use processor::processor_name;
 pub use region::{HostError, Region};

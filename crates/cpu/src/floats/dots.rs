@@ -3,7 +3,7 @@
 //! Each result is computed in one fixed order: sixteen partial sums over the columns, then a fixed
 //! tree. How many rows and vectors are taken together changes speed only.
 
-use super::lanes::{Floats, LANES, Lanes};
+use super::lanes::{Floats, LANES};
 
 /// Rows in some encoding, one after another.
 pub trait Rows: Copy {
@@ -11,8 +11,8 @@ pub trait Rows: Copy {
     fn split(self, at: usize) -> (Self, Self);
     /// Values `16 i ..`.
     fn lanes<S: Floats>(self, s: S, i: usize) -> S::V;
-    /// One value.
-    fn value(self, i: usize) -> f32;
+    /// What is left after all whole sixteens, and zeros.
+    fn last_lanes<S: Floats>(self, s: S) -> S::V;
 }
 
 impl Rows for &[f32] {
@@ -27,8 +27,8 @@ impl Rows for &[f32] {
     }
 
     #[inline(always)]
-    fn value(self, i: usize) -> f32 {
-        self[i]
+    fn last_lanes<S: Floats>(self, s: S) -> S::V {
+        s.load(&padded(self.as_chunks::<LANES>().1))
     }
 }
 
@@ -49,8 +49,8 @@ impl Rows for Halves<'_> {
     }
 
     #[inline(always)]
-    fn value(self, i: usize) -> f32 {
-        ds4_quant::f16_decode(u16::from_le_bytes([self.0[2 * i], self.0[2 * i + 1]]))
+    fn last_lanes<S: Floats>(self, s: S) -> S::V {
+        s.halves(&padded(self.0.as_chunks::<{ 2 * LANES }>().1))
     }
 }
 
@@ -71,9 +71,15 @@ impl Rows for Bfloats<'_> {
     }
 
     #[inline(always)]
-    fn value(self, i: usize) -> f32 {
-        ds4_quant::bf16_decode(u16::from_le_bytes([self.0[2 * i], self.0[2 * i + 1]]))
+    fn last_lanes<S: Floats>(self, s: S) -> S::V {
+        s.bfloats(&padded(self.0.as_chunks::<{ 2 * LANES }>().1))
     }
+}
+
+fn padded<T: Copy + Default, const N: usize>(rest: &[T]) -> [T; N] {
+    let mut padded = [T::default(); N];
+    padded[..rest.len()].copy_from_slice(rest);
+    padded
 }
 
 /// `out[n][i]` becomes the product of row `i` with `x[n]`, whose length is the rows' width. `R` rows
@@ -126,28 +132,20 @@ fn block<S: Floats, W: Rows, const R: usize, const N: usize>(
             }
         }
     }
-    let mut totals = [[0.0; R]; N];
-    for ((totals, sums), x) in totals.iter_mut().zip(sums).zip(x) {
-        for ((total, sums), row) in totals.iter_mut().zip(sums).zip(row) {
-            let mut lanes = [0.0; LANES];
-            s.store(sums, &mut lanes);
-            // What is left of the row goes to the first lanes.
-            for (i, sum) in (width / LANES * LANES..width).zip(&mut lanes) {
-                *sum = row.value(i).mul_add(x[i], *sum);
+    if !width.is_multiple_of(LANES) {
+        let weights: [S::V; R] = std::array::from_fn(|r| row[r].last_lanes(s));
+        for (x, sums) in x.iter().zip(&mut sums) {
+            let x = x.last_lanes(s);
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = s.fma(weights, x, *sum);
             }
-            *total = tree(lanes);
+        }
+    }
+    let mut totals = [[0.0; R]; N];
+    for (totals, sums) in totals.iter_mut().zip(sums) {
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            *total = s.total(sum);
         }
     }
     totals
-}
-
-/// The sum of all: `i` and `i + 8`, then `i` and `i + 4`, then 2, then 1.
-#[inline(always)]
-fn tree(mut lanes: Lanes) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    lanes[0]
 }

@@ -26,6 +26,8 @@ pub trait Floats: Copy {
     fn bfloats(self, from: &[u8; 2 * LANES]) -> Self::V;
     /// `a b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of all: `i` and `i + 8`, then `i` and `i + 4`, then 2, then 1.
+    fn total(self, v: Self::V) -> f32;
 }
 
 /// Plain code for every processor.
@@ -65,6 +67,16 @@ impl Floats for Plain {
     #[inline(always)]
     fn fma(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn total(self, mut v: Lanes) -> f32 {
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                v[lane] += v[lane + half];
+            }
+        }
+        v[0]
     }
 }
 
@@ -134,6 +146,24 @@ mod x86 {
             // SAFETY: a value of this type exists only where there is FMA.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
         }
+
+        #[inline(always)]
+        fn total(self, v: [__m256; 2]) -> f32 {
+            // SAFETY: a value of this type exists only where there is AVX2.
+            unsafe { total_of_8(_mm256_add_ps(v[0], v[1])) }
+        }
+    }
+
+    /// # Safety
+    /// The processor must have AVX2.
+    #[inline(always)]
+    unsafe fn total_of_8(v: __m256) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        }
     }
 
     /// AVX-512: one register for sixteen floats.
@@ -189,6 +219,18 @@ mod x86 {
         fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: a value of this type exists only where there is AVX-512.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn total(self, v: __m512) -> f32 {
+            // SAFETY: a value of this type exists only where there is AVX-512, and so AVX2.
+            unsafe {
+                let high = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b1110>(
+                    _mm512_castps_pd(v),
+                    _mm512_castps_pd(v),
+                ));
+                total_of_8(_mm512_castps512_ps256(_mm512_add_ps(v, high)))
+            }
         }
     }
 }
