@@ -6,14 +6,10 @@
 //! `cargo bench -p ds4-cpu --bench kernels -- [FORMAT...] [--tokens N,N] [--level LEVEL] [--mib N] [--cached]`
 #![allow(clippy::print_stdout, missing_docs)]
 
-#[allow(dead_code)]
-#[path = "../src/simd/mod.rs"]
-mod simd;
-
 use std::{hint::black_box, time::Instant};
 
+use ds4_cpu::simd::{Activations, Form, Kernels, Level, Panel, Weights};
 use ds4_quant::Format;
-use simd::{Activations, Form, Kernels, Level, Panel, Weights};
 
 const FORMATS: [(Format, usize); 9] = [
     (Format::Q8_0, 4096),

@@ -137,9 +137,8 @@ impl<const VNNI: bool> Isa for Ymm<VNNI> {
     }
     #[inline(always)]
     fn flip(self, v: Self::B, bits: Self::B, which: Self::B) -> Self::B {
-        let plus = both!(_mm256_cmpeq_epi8(self.and(bits, which), self.splat(0)));
-        // Nothing where the sign stays, -1 where it changes, and neither may be zero.
-        let minus = both!(_mm256_andnot_si256(plus, self.splat(0xff)));
+        // -1 where the sign changes, and 1 elsewhere, for zero would make zero.
+        let minus = both!(_mm256_cmpeq_epi8(self.and(bits, which), which));
         both!(_mm256_sign_epi8(v, self.or(minus, self.splat(1))))
     }
     #[inline(always)]
@@ -212,7 +211,8 @@ impl<const VNNI: bool> Isa for Ymm<VNNI> {
         }
         // The sign goes from the weight to the activation: 2 x 128 x 127 is still a word.
         let x = both!(_mm256_sign_epi8(x, weights));
-        let words = both!(_mm256_maddubs_epi16(both!(_mm256_abs_epi8(weights)), x));
+        let weights = both!(_mm256_abs_epi8(weights));
+        let words = both!(_mm256_maddubs_epi16(weights, x));
         self.dot_words(sum, words, self.splat_word(1))
     }
     #[inline(always)]
@@ -337,7 +337,7 @@ impl<const VNNI: bool> Isa for Ymm<VNNI> {
     #[inline(always)]
     fn iq2xxs(self, groups: &[u8; 64]) -> (Self::B, Self::B) {
         let (codes, signs) = portable::iq2xxs(self.grid, groups);
-        (self.bytes(&codes), self.bytes(&signs))
+        (longs(codes), longs(signs))
     }
     #[inline(always)]
     fn dot_e4m3(self, sums: [Self::I; 2], codes: Self::B, x: Self::B) -> [Self::I; 2] {
@@ -351,6 +351,15 @@ impl<const VNNI: bool> Isa for Ymm<VNNI> {
     fn prefetch(self, at: *const u8) {
         have!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
     }
+}
+
+/// Eight bytes from each integer.
+#[inline(always)]
+fn longs([a, b, c, d, e, f, g, h]: [u64; 8]) -> [__m256i; 2] {
+    have!([
+        _mm256_setr_epi64x(a as i64, b as i64, c as i64, d as i64),
+        _mm256_setr_epi64x(e as i64, f as i64, g as i64, h as i64),
+    ])
 }
 
 /// The values of E8M0 codes.

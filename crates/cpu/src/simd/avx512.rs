@@ -318,7 +318,7 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
     fn iq2xxs(self, groups: &[u8; 64]) -> (__m512i, __m512i) {
         if !VBMI {
             let (codes, signs) = portable::iq2xxs(self.grid, groups);
-            return (self.bytes(&codes), self.bytes(&signs));
+            return (longs(codes), longs(signs));
         }
         have!({
             let groups = self.bytes(groups);
@@ -375,6 +375,14 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
     fn prefetch(self, at: *const u8) {
         have!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
     }
+}
+
+/// Eight bytes from each integer.
+#[inline(always)]
+fn longs([a, b, c, d, e, f, g, h]: [u64; 8]) -> __m512i {
+    have!(_mm512_setr_epi64(
+        a as i64, b as i64, c as i64, d as i64, e as i64, f as i64, g as i64, h as i64
+    ))
 }
 
 /// The sums of each quarter: of the first quarters of the four vectors, of the second, and so on.
@@ -488,7 +496,7 @@ static E4M3_LIMBS: [[u8; 128]; 4] = {
     let mut limbs = [[0; 128]; 4];
     let mut code = 0;
     while code < 128 {
-        let [low, high] = portable::e4m3_parts(code as u8);
+        let [low, high] = e4m3_parts(code as u8);
         limbs[0][code] = (low & 127) as u8;
         limbs[1][code] = (low >> 7) as u8;
         limbs[2][code] = (high & 127) as u8;
@@ -497,3 +505,13 @@ static E4M3_LIMBS: [[u8; 128]; 4] = {
     }
     limbs
 };
+
+/// The magnitude of an E4M3 code in units of 2^-9, or in units of 2^-1 if it is 4 or more.
+const fn e4m3_parts(code: u8) -> [u32; 2] {
+    let (exponent, mantissa) = (code >> 3 & 15, (code & 7) as u32);
+    match exponent {
+        0 => [mantissa, 0],
+        1..=8 => [(8 + mantissa) << (exponent - 1), 0],
+        _ => [0, (8 + mantissa) << (exponent - 9)],
+    }
+}

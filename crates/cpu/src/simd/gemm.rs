@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{
     activations::Token,
-    codec::{Array, ChunkScales, Chunks, FOURS, Kind, part},
+    codec::{Array, Chunks, FOURS, Kind, part},
     isa::Isa,
     weights::Weights,
 };
@@ -78,9 +78,9 @@ pub fn multiply<S: Isa, C: Chunks, const MANY: usize>(
         let rows = first - rows.start..end - rows.start;
         for (tiles, out) in tiles.chunks_exact(count).zip(out.chunks_mut(MANY)) {
             match out.len() {
-                ..=2 => tile::<S, C, 2>(s, chunks, tiles, out, rows.clone()),
-                ..=4 => tile::<S, C, 4>(s, chunks, tiles, out, rows.clone()),
-                ..=8 if MANY > 8 => tile::<S, C, 8>(s, chunks, tiles, out, rows.clone()),
+                0..=2 => tile::<S, C, 2>(s, chunks, tiles, out, rows.clone()),
+                3..=4 => tile::<S, C, 4>(s, chunks, tiles, out, rows.clone()),
+                5..=8 if MANY > 8 => tile::<S, C, 8>(s, chunks, tiles, out, rows.clone()),
                 _ => tile::<S, C, MANY>(s, chunks, tiles, out, rows.clone()),
             }
         }

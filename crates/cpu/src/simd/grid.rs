@@ -4,11 +4,14 @@ use std::sync::LazyLock;
 
 use ds4_quant::{Format, decode_row};
 
+#[cfg(target_arch = "x86_64")]
+use super::codec::part;
+
 /// The magnitudes that two bits stand for; the last is not used.
 pub const LEVELS: [u8; 4] = [8, 25, 43, 0];
 
 /// Which magnitudes each of the 256 indices stands for: entry `j` is bits `2j` and `2j + 1`.
-pub struct Grid([[u16; 32]; 8]);
+pub struct Grid([u16; 256]);
 
 impl Grid {
     /// The one grid. It is read off the decoder, so it is written down in one place only.
@@ -20,13 +23,14 @@ impl Grid {
     /// The bits of all entries of one row.
     #[inline(always)]
     pub fn row(&self, index: u8) -> u16 {
-        self.0[usize::from(index) / 32][usize::from(index) % 32]
+        self.0[usize::from(index)]
     }
 
     /// All rows, 32 at a time.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn eighths(&self) -> &[[u16; 32]; 8] {
-        &self.0
+        part(self.0.as_chunks().0, 0)
     }
 
     /// One magnitude.
@@ -35,9 +39,9 @@ impl Grid {
     }
 }
 
-fn read() -> [[u16; 32]; 8] {
-    let mut grid = [[0; 32]; 8];
-    for (group, rows) in grid.as_flattened_mut().chunks_exact_mut(4).enumerate() {
+fn read() -> [u16; 256] {
+    let mut grid = [0; 256];
+    for (group, rows) in grid.chunks_exact_mut(4).enumerate() {
         // A block whose scale is 8 and whose signs are all plus: its values are its magnitudes.
         let mut block = [0; 66];
         block[1] = 0x48;

@@ -53,7 +53,7 @@ pub trait Isa: Copy {
     fn mul_words(self, a: Self::B, b: Self::B) -> Self::B;
     /// In each quarter, the table's byte for every index below 16, zero for every index above 127.
     fn lookup(self, table: Self::B, index: Self::B) -> Self::B;
-    /// Negates the signed bytes of `v` at which `bits` has one of the bits of `which`.
+    /// Negates the signed bytes of `v` at which `bits` has the one bit that `which` has.
     fn flip(self, v: Self::B, bits: Self::B, which: Self::B) -> Self::B;
     /// Makes signed weights fit for `dot_signed`, by adding `BIAS` to each.
     fn ready(self, v: Self::B) -> Self::B;

@@ -82,6 +82,9 @@ impl Level {
                     && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("gfni")
             }
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[allow(unreachable_patterns, reason = "what other architectures have")]
             _ => false,
         }
     }
@@ -112,6 +115,8 @@ impl Kernels {
             Level::Avx512 => avx512::kernel,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vbmi => avx512_vbmi::kernel,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon_dotprod::kernel,
             _ => return None,
         };
         Some(Kernels { level, of })
@@ -142,9 +147,10 @@ impl Kernels {
         assert!(x.len() == out.len() && out.iter().all(|out| out.len() >= rows.len()));
         assert!(rows.start <= rows.end && rows.end <= weights.rows());
         let Some(kernel) = (self.of)(weights.format()) else { return };
-        // SAFETY: a level's kernels are only handed out where `is_here` found its instructions.
         match kernel.many {
+            // SAFETY: a level's kernels are only handed out where `is_here` found its instructions.
             Some(many) if x.len() >= MANY => unsafe { many(weights, rows, x, out, panel) },
+            // SAFETY: as above.
             _ => unsafe { (kernel.few)(weights, rows, x, out) },
         }
     }
@@ -225,3 +231,9 @@ level!(avx_vnni, Ymm<true>, "avx2,fma,f16c,avxvnni", 4);
 level!(avx512, Zmm<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", 12);
 #[cfg(target_arch = "x86_64")]
 level!(avx512_vbmi, Zmm<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,gfni", 12);
+
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
+
+#[cfg(target_arch = "aarch64")]
+level!(neon_dotprod, Neon, "neon,dotprod", 4);

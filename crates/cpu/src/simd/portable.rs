@@ -28,16 +28,19 @@ pub fn mxfp4<S: Isa>(s: S, blocks: &[u8; 272]) -> ([S::B; 4], S::F) {
     (codes, s.powers(scales))
 }
 
-/// As `Isa::iq2xxs`.
+/// As `Isa::iq2xxs`, eight bytes at a time.
 #[inline(always)]
-pub fn iq2xxs(grid: &Grid, groups: &[u8; 64]) -> ([u8; 64], [u8; 64]) {
-    let (mut codes, mut signs) = ([0; 64], [0; 64]);
-    let rows = groups.as_chunks::<8>().0.iter().zip(codes.as_chunks_mut::<8>().0);
-    for ((&[a, b, c, d, w0, w1, w2, w3], codes), signs) in rows.zip(signs.as_chunks_mut::<8>().0) {
-        let (a, b) = (u64::from(grid.row(a)), u64::from(grid.row(b)));
-        let (c, d) = (u64::from(grid.row(c)), u64::from(grid.row(d)));
-        *codes = (a | b << 16 | c << 32 | d << 48).to_le_bytes();
-        let word = u64::from(u32::from_le_bytes([w0, w1, w2, w3]));
+pub fn iq2xxs(grid: &Grid, groups: &[u8; 64]) -> ([u64; 8], [u64; 8]) {
+    let (mut codes, mut signs) = ([0; 8], [0; 8]);
+    for (i, codes) in codes.iter_mut().enumerate() {
+        let [a, b, c, d] = *part(groups, 8 * i);
+        *codes = u64::from(grid.row(a))
+            | u64::from(grid.row(b)) << 16
+            | u64::from(grid.row(c)) << 32
+            | u64::from(grid.row(d)) << 48;
+    }
+    for (i, signs) in signs.iter_mut().enumerate() {
+        let word = u64::from_le_bytes(*part(groups, 8 * i)) >> 32;
         // Each seven signs in a word of 16 bits.
         let fields = word & 0x7f
             | (word & 0x3f80) << 9
@@ -47,19 +50,9 @@ pub fn iq2xxs(grid: &Grid, groups: &[u8; 64]) -> ([u8; 64], [u8; 64]) {
         let parity = parity ^ parity >> 2;
         let parity = (parity ^ parity >> 1) & 0x0001_0001_0001_0001;
         let eight = fields | parity << 7;
-        *signs = (eight | eight << 8).to_le_bytes();
+        *signs = eight | eight << 8;
     }
     (codes, signs)
-}
-
-/// The magnitude of an E4M3 code in units of 2^-9, or in units of 2^-1 if it is 4 or more.
-pub const fn e4m3_parts(code: u8) -> [u32; 2] {
-    let (exponent, mantissa) = (code >> 3 & 15, (code & 7) as u32);
-    match exponent {
-        0 => [mantissa, 0],
-        1..=8 => [(8 + mantissa) << (exponent - 1), 0],
-        _ => [0, (8 + mantissa) << (exponent - 9)],
-    }
 }
 
 /// Powers of two by exponent, for the products in units of 2^-9 and for those in units of 2^-1.

@@ -143,7 +143,7 @@ fn doubled(code: u8) -> i32 {
 
 /// An E4M3 value in units of 2^-9, or in units of 2^-1 if that has no fraction. There is no NaN: its
 /// code stands for what comes after 448.
-pub fn e4m3_parts(code: u8) -> [i32; 2] {
+fn e4m3_parts(code: u8) -> [i32; 2] {
     let magnitude = if code & 127 == 127 { 480.0 } else { e4m3_decode(code & 127) };
     let sign = if code > 127 { -1.0 } else { 1.0 };
     if magnitude < 4.0 {

@@ -184,7 +184,7 @@ fn extreme_activations() {
         for fill in [Fill::Any, Fill::Byte(0x80), Fill::Byte(0x7f), Fill::Byte(0xff)] {
             let cols = 2048;
             let case = Case::new(format, (3, cols), fill, &mut noise);
-            let alternating = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+            let alternating = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
             for x in [0.0, -0.0, 1.0, -1.0, 1e-44, 1e30, f32::NAN, f32::INFINITY] {
                 check(&case, fill, &vec![x; cols], 1);
             }
