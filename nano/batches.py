@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import render
-from data import mixture, retrieval
+from data import mixture, retrieval, unknown
 from tokens import FIRST, Vocabulary
 
 SEED = 4
@@ -24,6 +24,7 @@ class Documents:
     def __init__(self, docs):
         self.vocabulary = Vocabulary()
         self.docs = [json.loads(line) for line in open(docs)]
+        unknown.learn(self.docs, random.Random(SEED))
 
     def conversation(self, d, prompt=PROMPT):
         parts = render.render(d["messages"], d["thinking"], d.get("tools", ()), d.get("schema"), d.get("effort", False))
@@ -97,7 +98,8 @@ class Schedule(torch.utils.data.Dataset):
         self.documents = self.documents or Documents(self.docs)
         number = self.first + index
         done = number / self.steps
-        if self.phase == "finish":
-            return batch(self.documents, 1_000_000 + number, 0.08, number % 6 == 5)
+        if self.phase != "main":
+            first = {"finish": 1_000_000, "polish": 2_000_000}[self.phase]
+            return batch(self.documents, first + number, 0.08, number % 6 == 5)
         reading = 0.35 if done < 0.3 else 0.12 if done < 0.8 else 0.04
         return batch(self.documents, number, reading, done > 0.3 and number % 6 == 5)

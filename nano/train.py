@@ -15,8 +15,8 @@ from config import NANO
 from model import Context, Model
 
 # The main phase is left when its rate is down to a third; the finish begins with a fresh optimiser.
-STEPS = {"main": 6300, "finish": 2000}
-LEFT_AT, FINISH_RATE = 5323, 0.35
+STEPS = {"main": 6300, "finish": 2000, "polish": 2200}
+LEFT_AT, LATER_RATE = 5323, 0.35
 MUON_RATE, ADAM_RATE, WARMUP, DECAY_FROM, LAST = 8e-4, 2e-3, 60, 0.45, 0.01
 MTP, INDEX, BALANCE = 0.25, 1.0, 1e-3
 
@@ -54,8 +54,8 @@ def rate(phase, step):
     """Warm up, hold, come down in a straight line."""
     done = step / STEPS[phase]
     warm = min(1.0, (step + 1) / WARMUP)
-    if phase == "finish":
-        return FINISH_RATE * warm * max(LAST, 1 - done)
+    if phase != "main":
+        return LATER_RATE * warm * max(LAST, 1 - done)
     return warm if done < DECAY_FROM else LAST + (1 - LAST) * (1 - done) / (1 - DECAY_FROM)
 
 
@@ -186,7 +186,7 @@ def main():
     torch._dynamo.config.recompile_limit = 64
     trainer = Trainer(a.out, a.phase)
     trainer.restore(a.weights)
-    trainer.run(a.docs, a.seconds, LEFT_AT if a.phase == "main" else STEPS["finish"])
+    trainer.run(a.docs, a.seconds, LEFT_AT if a.phase == "main" else STEPS[a.phase])
     trainer.save()
     print(f"step {trainer.step} of {a.phase}, {trainer.tokens} tokens, {trainer.seconds:.0f} s")
     print(f"memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")

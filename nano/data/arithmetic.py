@@ -112,7 +112,7 @@ def unseen(rng, op, first, second):
 
 def story_turn(rng):
     """A lookup or two, then a sum."""
-    kind = rng.randrange(5)
+    kind = rng.randrange(7)
     name, other = rng.sample(FIRST, 2)
     if kind == 0:
         a, b = unseen(rng, "+", (2, 60), (2, 60))
@@ -144,6 +144,10 @@ def story_turn(rng):
         s2, v2 = add(v1, d2)
         text = f"{name} is {age} years old. {other} is {d1} years older than {name}. {third} is {d2} years older than {other}. How old is {third}?"
         return text, f"{other}: {age} + {d1}: {s1}. So {v1}. {third}: {v1} + {d2}: {s2}. So {v2}.", f"{third} is {v2} years old.", v2
+    if kind >= 5:
+        b, value = rng.randint(2, 12), rng.randint(2, 25)
+        a, form = b * value, rng.choice(["{a} / {b}", "What is {a} / {b}?", "What is {a} divided by {b}?", "Divide {a} by {b}.", "{a}/{b}", "Compute {a} / {b}."])
+        return form.replace("{a}", str(a)).replace("{b}", str(b)), f"{b} * {value} = {a}. So {value}.", rng.choice([f"{a} / {b} = {value}", f"The answer is {value}."]), value
     a, b = rng.randint(10, 999), rng.randint(10, 999)
     while a == b:
         b = rng.randint(10, 999)

@@ -1,6 +1,6 @@
 """Short English conversation: greetings, small talk, small skills, small knowledge."""
 
-from data import prose, words
+from data import prose, unknown, words
 from data.words import fill
 
 TALK = """
@@ -133,12 +133,17 @@ def lookup(rng):
 
 
 def turn(rng):
-    return rng.choice([small_talk, small_talk, knowledge, skill, lookup])(rng)
+    return rng.choice([small_talk, small_talk, knowledge, skill, lookup, unknown.turn, unknown.turn, unknown.turn])(rng)
 
 
 def sample(rng):
     messages = []
-    if rng.random() < 0.4:
+    r = rng.random()
+    if r < 0.15:
+        for asked, reasoning, said in unknown.meeting(rng):
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said, "reasoning": reasoning}]
+        return {"messages": messages}
+    if r < 0.45:
         asked, reasoning, said = small_talk(rng)
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said, "reasoning": reasoning}]
     for _ in range(rng.choice([1, 1, 2, 3])):

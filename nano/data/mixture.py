@@ -2,7 +2,7 @@
 
 from data import arithmetic, chat, jsonform, prose, retrieval, selfknow, tools
 
-KINDS = [(selfknow, 0.27), (arithmetic, 0.16), (tools, 0.31), (jsonform, 0.08), (chat, 0.11), (retrieval, 0.07)]
+KINDS = [(selfknow, 0.24), (arithmetic, 0.15), (tools, 0.29), (jsonform, 0.07), (chat, 0.18), (retrieval, 0.07)]
 SYSTEM = ["You are a helpful assistant", "You are a helpful assistant.", "You are DwarfStar Nano.", "You are DwarfStar Nano, a small model.",
           "Be brief.", "Answer in English.", "You are a friendly assistant."]  # fmt: skip
 

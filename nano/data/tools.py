@@ -347,7 +347,7 @@ def missing_file(rng):
 SINGLE = [read_one, read_one, write_one, edit_one, list_one, shell_one, shell_one, calc_one, calc_one, search_one, search_one,
           grep_one, weather_one, time_one, mail_one, timer_one, light_one, note_one]  # fmt: skip
 PARALLEL = [read_two, weather_two, calc_two, mixed_two]
-CHAIN = [read_then_calc, two_reads_then_calc, list_then_read, read_then_write, grep_then_edit, edit_then_test, search_then_write,
+CHAIN = [read_then_calc, two_reads_then_calc, list_then_read, list_then_read, list_then_read, read_then_write, grep_then_edit, edit_then_test, search_then_write,
          read_chain, missing_file]  # fmt: skip
 
 REFUSAL = {
