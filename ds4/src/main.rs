@@ -12,6 +12,7 @@ mod flags;
 mod generate;
 mod load;
 mod plan;
+mod pull;
 mod render;
 mod speak;
 mod term;
@@ -26,7 +27,7 @@ use std::{
 use commands::{bench, inspect, logits, logprobs, perplexity, run, tokens};
 use fault::Fault;
 use flags::parse::{Asked, parse};
-use plan::Plan;
+use plan::{Plan, Pull};
 use term::{Class, Term};
 
 fn main() -> ExitCode {
@@ -78,6 +79,10 @@ fn obey(
         }
         Plan::Perplexity { setup, path, text, tokens } => {
             perplexity::run(&setup, &path, &text, tokens, out, term)
+        }
+        Plan::Pull(Pull::List) => pull::list(out),
+        Plan::Pull(Pull::Fetch { entry, remote, folder }) => {
+            pull::fetch(entry, &remote, &folder, term)
         }
         Plan::Bench(setup, wanted) => bench::run(&setup, &wanted, out, term),
     }

@@ -2,6 +2,7 @@
 //! read. What depends on the model is settled once the model is known ([`Setting`]).
 
 mod bench;
+mod pull;
 
 use std::{
     env, fs,
@@ -21,9 +22,10 @@ use crate::{
 };
 
 pub use bench::{Bench, BenchPrompt, is_dash};
+pub use pull::Pull;
 
 /// The model that the original looks for.
-const DEFAULT_MODEL: &str = "ds4flash.gguf";
+pub const DEFAULT_MODEL: &str = "ds4flash.gguf";
 const DEFAULT_CONTEXT: usize = 32_768;
 const DEFAULT_TOKENS: usize = 50_000;
 const DEFAULT_SYSTEM: &str = "You are a helpful assistant";
@@ -71,6 +73,7 @@ pub enum Plan {
         tokens: usize,
     },
     Bench(Setup, Bench),
+    Pull(Pull),
 }
 
 /// Which model.
@@ -178,6 +181,7 @@ impl Plan {
                 let text = read_text(&path)?;
                 Plan::Perplexity { setup: setup(&args), path, text, tokens: tokens(&args) }
             }
+            Command::Pull => Plan::Pull(Pull::of(&args)?),
             Command::Bench => {
                 let bench = Bench::of(&args)?;
                 Plan::Bench(Setup { context: Some(bench.context()), ..setup(&args) }, bench)

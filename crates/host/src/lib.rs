@@ -4,11 +4,13 @@
 //! a cheap, clonable view of bytes that stay where they lie.
 
 mod cores;
+mod disk;
 mod memory;
 mod processor;
 mod region;
 
 pub use cores::{Core, cores, physical_cores, stay_on};
+pub use disk::free_disk_bytes;
 pub use memory::{Memory, peak_resident_bytes};
 pub use processor::processor_name;
 pub use region::{HostError, Region};

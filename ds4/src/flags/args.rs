@@ -53,6 +53,7 @@ pub struct Args {
     pub perplexity_file: Option<PathBuf>,
 
     pub bench: BenchArgs,
+    pub pull: PullArgs,
 
     pub version: bool,
 }
@@ -74,4 +75,13 @@ pub struct BenchArgs {
     pub csv: Option<PathBuf>,
     pub json: Option<PathBuf>,
     pub svg: Option<PathBuf>,
+}
+
+/// What was typed for fetching a model alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PullArgs {
+    pub list: bool,
+    pub folder: Option<PathBuf>,
+    pub base_url: Option<String>,
+    pub token: Option<String>,
 }

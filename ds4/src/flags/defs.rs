@@ -5,7 +5,7 @@ use ds4_prompt::{Profile, Thinking};
 
 use super::{
     Action, Command,
-    Command::{Bench, Chat, Completions, Inspect, Logits, Logprobs, Perplexity, Run, Tokens},
+    Command::{Bench, Chat, Completions, Inspect, Logits, Logprobs, Perplexity, Pull, Run, Tokens},
     Flag, Topic,
 };
 
@@ -19,7 +19,7 @@ const PROMPTED: &[Command] = &[Run, Tokens, Logits, Logprobs];
 const EVALUATE: &[Command] = &[Chat, Run, Logits, Logprobs, Perplexity, Bench];
 const WITH_MODEL: &[Command] = &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench];
 pub(super) const ALL: &[Command] =
-    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Completions];
+    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Pull, Completions];
 /// Flags that stand for a command make sense without one only.
 const BARE: &[Command] = &[];
 

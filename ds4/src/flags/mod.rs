@@ -8,6 +8,7 @@ mod defs;
 pub mod help;
 mod later;
 pub mod parse;
+mod pull;
 
 pub use args::{Args, BenchArgs};
 
@@ -22,6 +23,7 @@ pub enum Command {
     Logprobs,
     Perplexity,
     Bench,
+    Pull,
     Completions,
 }
 
@@ -85,6 +87,12 @@ pub const COMMANDS: &[CommandInfo] = &[
         summary: "measure prompts and decoding at growing contexts, beside what the memory allows",
     },
     CommandInfo {
+        command: Command::Pull,
+        name: "pull",
+        operand: Some("NAME"),
+        summary: "fetch a published model, checked to the last byte; --list says which there are",
+    },
+    CommandInfo {
         command: Command::Completions,
         name: "completions",
         operand: Some("SHELL"),
@@ -93,8 +101,7 @@ pub const COMMANDS: &[CommandInfo] = &[
 ];
 
 /// Commands of the original that are still to come: worth a better answer than "unknown".
-const LATER_COMMANDS: &[&str] =
-    &["serve", "agent", "eval", "pull", "quantize", "imatrix", "worker"];
+const LATER_COMMANDS: &[&str] = &["serve", "agent", "eval", "quantize", "imatrix", "worker"];
 
 impl Command {
     pub fn info(self) -> &'static CommandInfo {
@@ -116,6 +123,7 @@ pub enum Topic {
     Thinking,
     Diagnostics,
     Bench,
+    Pull,
     General,
     Later,
 }
@@ -128,6 +136,7 @@ pub const TOPICS: &[(Topic, &str, &str, bool)] = &[
     (Topic::Thinking, "thinking", "Thinking", true),
     (Topic::Diagnostics, "diagnostics", "Diagnostics", false),
     (Topic::Bench, "benchmark", "Benchmark", false),
+    (Topic::Pull, "download", "Fetching models", false),
     (Topic::General, "general", "General", true),
     (Topic::Later, "later", "Known from the original, not available yet", false),
 ];
@@ -230,7 +239,7 @@ impl Flag {
 
 /// Every flag, in the order of the help.
 pub fn all() -> impl Iterator<Item = &'static Flag> {
-    defs::FLAGS.iter().chain(bench::FLAGS).chain(later::LATER)
+    defs::FLAGS.iter().chain(bench::FLAGS).chain(pull::FLAGS).chain(later::LATER)
 }
 
 #[cfg(test)]
@@ -243,7 +252,7 @@ mod tests {
     fn every_command_is_in_the_table() {
         use Command::*;
         for command in
-            [Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Completions]
+            [Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Pull, Completions]
         {
             assert_eq!(command.info().command, command);
             assert_eq!(Command::from_name(command.info().name), Some(command));

@@ -18,7 +18,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn of(output: &Output) -> Run {
+    pub fn of(output: &Output) -> Run {
         Run {
             code: output.status.code(),
             out: String::from_utf8(output.stdout.clone()).expect("standard output is UTF-8"),
