@@ -6,10 +6,14 @@
 //! `cargo bench -p ds4-cpu --bench kernels -- [FORMAT...] [--tokens N,N] [--level LEVEL] [--mib N] [--cached]`
 #![allow(clippy::print_stdout, missing_docs)]
 
+#[allow(dead_code, unused_imports, reason = "a bench measures products, and tests nothing")]
+#[path = "../src/simd/mod.rs"]
+mod simd;
+
 use std::{hint::black_box, time::Instant};
 
-use ds4_cpu::simd::{Activations, Form, Kernels, Level, Panel, Weights};
 use ds4_quant::Format;
+use simd::{Activations, Form, Kernels, Level, Panel, Weights};
 
 const FORMATS: [(Format, usize); 9] = [
     (Format::Q8_0, 4096),

@@ -37,5 +37,7 @@ mod weights;
 
 pub use activations::{Activations, Form, Token};
 pub use gemm::Panel;
-pub use kernels::{Kernels, Level};
+pub use kernels::Kernels;
+#[allow(unused_imports, reason = "the executor takes the best level; the bench compares them")]
+pub use kernels::Level;
 pub use weights::Weights;
