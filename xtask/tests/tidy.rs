@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["gguf", "host", "quant"]),
     ("engine", &["model", "quant"]),
     ("cpu", &["engine", "host", "model", "quant"]),
-    ("lab", &["engine", "host", "model", "quant"]),
+    ("lab", &["engine", "host", "model", "prompt", "quant", "tokenizer"]),
     ("cuda", &["engine", "host", "model", "quant"]),
 ];
 /// What backends must never see: text, JSON, sockets.

@@ -2,11 +2,13 @@
 //!
 //! [`mod@bench`] says how fast a model runs, and how far that is from what the machine could do.
 //!
-//! The crate sees token ids, never text, and prints nothing: results are values, or strings that the
-//! caller puts where it likes.
+//! [`mod@eval`] says how good it is.
+//!
+//! The crate prints nothing: results are values, or strings that the caller puts where it likes.
 
 pub mod bench;
 mod error;
+pub mod eval;
 mod machine;
 mod statistics;
 
