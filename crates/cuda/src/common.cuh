@@ -7,6 +7,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 static const u32 FULL = 0xffffffffu;
+#define INFINITE __int_as_float(0x7f800000)
 // `Row.want` of a row that gives no logits, `Row.undo` of one that overwrites nothing worth saving.
 static const u32 NOWHERE = 0xffffffffu;
 // Tokens of a page of compressed rows.
@@ -31,6 +32,36 @@ struct RowFormat {
     u32 nope;     // attention, packed: values that are E4M3 codes
     u32 rope_at;  // attention, packed: where the f16 values begin
 };
+
+// ------------------------------------------------------------------ order between kernels
+
+// A kernel may start while the one before it still runs. Until it has called `await` it must touch
+// nothing but weights; and every thread must call it, or the next kernel could overtake the one before.
+__device__ __forceinline__ void await() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// From here on the next kernel may start, as far as there is room.
+__device__ __forceinline__ void invite() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ __forceinline__ void enter() {
+    invite();
+    await();
+}
+
+// Asks for a line of memory before it is needed.
+__device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+// The same for `bytes` bytes, shared out among the lanes of a warp.
+__device__ __forceinline__ void prefetch_span(const u8 *p, u32 bytes) {
+    for (u32 at = 128 * (threadIdx.x % 32); at < bytes; at += 4096) prefetch(p + at);
+}
 
 // ------------------------------------------------------------------ number formats
 
@@ -220,17 +251,23 @@ __device__ __forceinline__ void pack_index(float *v, const RowFormat f, u8 *row)
     }
 }
 
-// Four neighbouring values of an attention row; `at` is a multiple of four.
-__device__ __forceinline__ float4 unpack4(const u8 *row, const RowFormat f, u32 at) {
-    if (f.plain) return *(const float4 *)(row + 4 * (u64)at);
+// Four neighbouring values of a packed attention row as they lie there: two loads whatever they are, so
+// that many can be under way. `at` is a multiple of four.
+__device__ __forceinline__ uint2 packed4(const u8 *row, const RowFormat f, u32 at) {
+    bool code = at < f.nope;
+    const u8 *values = row + (code ? at : f.rope_at + 2 * (at - f.nope));
+    const u8 *second = code ? row + (f.nope + at / 64) / 4 * 4 : values + 4;
+    return make_uint2(*(const u32 *)values, *(const u32 *)second);
+}
+
+__device__ __forceinline__ float4 decode4(uint2 raw, const RowFormat f, u32 at) {
     if (at < f.nope) {
-        u32 codes = *(const u32 *)(row + at);
-        float scale = e8m0_to_f32(row[f.nope + at / 64]);
+        u32 codes = raw.x;
+        float scale = e8m0_to_f32(raw.y >> ((f.nope + at / 64) % 4 * 8) & 255);
         return make_float4(e4m3_to_f32(codes & 255) * scale, e4m3_to_f32(codes >> 8 & 255) * scale,
                            e4m3_to_f32(codes >> 16 & 255) * scale, e4m3_to_f32(codes >> 24) * scale);
     }
-    const u16 *halves = (const u16 *)(row + f.rope_at) + (at - f.nope);
-    return make_float4(f16_to_f32(halves[0]), f16_to_f32(halves[1]), f16_to_f32(halves[2]), f16_to_f32(halves[3]));
+    return make_float4(f16_to_f32((u16)raw.x), f16_to_f32((u16)(raw.x >> 16)), f16_to_f32((u16)raw.y), f16_to_f32((u16)(raw.y >> 16)));
 }
 
 // Where a compressed row lies.

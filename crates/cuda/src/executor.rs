@@ -11,6 +11,7 @@ use ds4_model::{Compression, ExpertWeights, Matrix, Model, Rounding, Routing};
 use crate::{
     attend,
     device::{Device, DeviceInfo, Kernels},
+    experts,
     fault::Stage,
     hyper, indexer,
     options::{CudaError, CudaOptions},
@@ -187,15 +188,19 @@ impl CudaExecutor {
             self.step.run(setting, key)?;
 
             let vocab = logits.vocab;
-            let (fault, mut values) = self.step.results(wanted.len(), vocab);
+            let (fault, values) = self.step.results();
             if let Some((stage, row)) = Stage::reported(fault) {
                 let row = rows.get(row).map_or((0, 0), |row| (row.token, row.position));
                 return Err(stage.explain(&self.model, row.0, row.1));
             }
-            for (row, target) in wanted {
+            for ((row, target), values) in wanted.into_iter().zip(values.chunks_exact(vocab)) {
                 let target = &mut logits.values[target * vocab..][..vocab];
-                target.iter_mut().zip(&mut values).for_each(|(to, from)| *to = from);
-                if !target.iter().all(|x| x.is_finite()) {
+                let mut largest = 0;
+                for (to, &from) in target.iter_mut().zip(values) {
+                    *to = f32::from_le_bytes(from);
+                    largest = largest.max(to.abs().to_bits());
+                }
+                if largest >= f32::INFINITY.to_bits() {
                     let head = Stage(2 * self.model.weights.layers.len() + 1);
                     return Err(head.explain(&self.model, rows[row].token, rows[row].position));
                 }
@@ -247,8 +252,12 @@ fn check_shape(model: &Model) -> Result<(), CudaError> {
     if ![1, 2, 4].contains(&c.streams) || c.streams > hyper::MOST_STREAMS {
         return refuse(format!("{} residual streams; the kernels know 1, 2 and 4", c.streams));
     }
-    if !c.hidden.is_multiple_of(8) {
-        return refuse(format!("hidden width {} is no multiple of 8", c.hidden));
+    if !c.hidden.is_multiple_of(8) || c.hidden > hyper::WIDEST {
+        let widest = hyper::WIDEST;
+        return refuse(format!(
+            "hidden width {}; multiples of 8 up to {widest} are known",
+            c.hidden
+        ));
     }
     if c.head_dim > attend::WIDEST
         || !c.head_dim.is_multiple_of(4)
@@ -265,7 +274,7 @@ fn check_shape(model: &Model) -> Result<(), CudaError> {
     if indexed && (dim > indexer::WIDEST || !dim.is_multiple_of(indexer::GROUP)) {
         return refuse(format!("index rows of {dim}; multiples of 32 up to 128 are known"));
     }
-    if c.window == 0 || c.experts_used > c.experts {
+    if c.window == 0 || c.experts_used > c.experts || c.experts > experts::MOST {
         return refuse(format!(
             "a window of {}, {} of {} experts",
             c.window, c.experts_used, c.experts

@@ -20,7 +20,7 @@ pub struct Scratch {
     pub streams: u64,
     /// `[rows, mix_rows]`.
     pub mix: u64,
-    /// `[rows, chunks, mix_rows + 1]`.
+    /// `[rows, mix_rows + 1, chunks]`.
     pub partial: u64,
     /// `[rows, hidden]`: what a block reads.
     pub x: u64,

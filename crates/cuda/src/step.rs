@@ -154,12 +154,10 @@ impl Step {
     }
 
     /// The word in which the kernels reported a fault, and the logits, after a round.
-    pub fn results(&self, wanted: usize, vocab: usize) -> (u32, impl Iterator<Item = f32>) {
+    pub fn results(&self) -> (u32, &[[u8; 4]]) {
         let (head, logits) = self.results.bytes().split_at(HEAD_BYTES);
-        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
-        let fault = head.as_chunks::<4>().0.first().map_or(u32::MAX, word);
-        let logits = logits.as_chunks::<4>().0.iter().take(wanted * vocab);
-        (fault, logits.map(|&bytes| f32::from_le_bytes(bytes)))
+        let fault = head.as_chunks().0.first().map_or(u32::MAX, |&word| u32::from_le_bytes(word));
+        (fault, logits.as_chunks().0)
     }
 
     /// Forgets all recordings: what is recorded next may be marked for times.

@@ -343,3 +343,26 @@ impl<'a> Loader<'a> {
         })
     }
 }
+
+/// What tests of operations need.
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// Brings one matrix to the card.
+    pub fn to_the_card(
+        device: &Device,
+        kernels: &Kernels,
+        matrix: &Matrix,
+    ) -> (MatrixRef, Vec<Buffer>) {
+        let mut loader = Loader {
+            device,
+            int8: false,
+            memory: Vec::new(),
+            drawers: Vec::new(),
+            jobs: Vec::new(),
+        };
+        let on_card = loader.matrix(matrix).unwrap();
+        (on_card, loader.finish(kernels).unwrap())
+    }
+}

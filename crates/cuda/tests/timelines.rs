@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use ds4_cpu::{CpuExecutor, CpuOptions};
+use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
 use ds4_cuda::{CudaExecutor, CudaOptions, devices};
 use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, Want};
 use ds4_model::{Model, Rounding};
@@ -154,7 +154,12 @@ fn going_back_forking_and_travelling_change_nothing() {
 #[test]
 fn the_processor_goes_on_where_the_card_stopped_and_back() {
     on_the_card(|model, options| {
-        let cpu = CpuOptions { rounding: options.rounding, threads: 2, ..CpuOptions::default() };
+        let cpu = CpuOptions {
+            rounding: options.rounding,
+            activations: Activations::Exact,
+            threads: 2,
+            ..CpuOptions::default()
+        };
         let mut cpu = CpuExecutor::new(Arc::clone(model), cpu).unwrap();
         let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
         let tokens = prompt(model, 400, 3);

@@ -40,7 +40,8 @@ impl Backend {
             ("reference", true) => Kind::Double(Reference::new(&model, rounding)),
             ("reference", false) => Kind::Single(Reference::new(&model, rounding)),
             ("cuda", _) => {
-                let options = CudaOptions { rounding, ..CudaOptions::default() };
+                let int8 = activations == Activations::Int8;
+                let options = CudaOptions { rounding, int8, ..CudaOptions::default() };
                 Kind::executor(CudaExecutor::new(model, options).map_err(|e| e.to_string())?)?
             }
             _ => {

@@ -40,8 +40,20 @@ __device__ __forceinline__ Sight sight(const AttendArgs &a, u32 position) {
     return s;
 }
 
+// Of `2 N` sums to which two lanes have a share each, a lane keeps one half and gives the other.
+template <int N> __device__ __forceinline__ void halve(float (&d)[TILE], u32 lane) {
+    bool upper = lane & N;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        float keep = upper ? d[i + N] : d[i], give = upper ? d[i] : d[i + N];
+        d[i] = keep + __shfl_xor_sync(FULL, give, N);
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs a) {
+    enter();
     extern __shared__ float tile[];
+    __shared__ const u8 *places[TILE];
     u32 r = a.first + blockIdx.z, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Row row = a.rows[r];
     const Sight s = sight(a, row.position);
@@ -74,36 +86,69 @@ extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs 
         }
     }
 
-    float largest = -INFINITY, total = 0.0f;
+    float largest = -INFINITE, total = 0.0f;
     u32 visible = s.window_rows + s.compressed;
     u32 begin = blockIdx.x * s.tiles_per_part * TILE, end = min(begin + s.tiles_per_part * TILE, visible);
     for (u32 start = begin; start < end; start += TILE) {
         u32 count = min(TILE, end - start);
         __syncthreads();
-        for (u32 i = warp; i < count; i += HEADS) {
-            u32 index = start + i;
-            const u8 *packed;
+        if (threadIdx.x < TILE) {
+            u32 index = start + threadIdx.x;
+            const u8 *packed = nullptr;
             if (index < s.window_rows) {
                 packed = row.arena + a.window_at + (u64)((s.window_first + index) % a.window_depth) * a.format.bytes;
-            } else {
+            } else if (index < end) {
                 u32 c = index - s.window_rows;
                 if (s.chosen) c = a.chosen[(u64)r * a.top_k + c];
                 packed = page_row(row.pages, a.ratio, (u32)a.row_at, c, a.format.bytes);
             }
-            for (u32 at = 4 * lane; at < dim; at += 128) *(float4 *)(tile + i * dim + at) = unpack4(packed, a.format, at);
+            places[threadIdx.x] = packed;
         }
         __syncthreads();
-        float score = -INFINITY;
-        for (u32 i = 0; i < count; i++) {
-            float4 d = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        // A warp decodes four rows: all loads first, then all values.
+        if (a.format.plain) {
+            for (u32 i = warp; i < TILE; i += HEADS)
+                for (u32 at = 4 * lane; at < dim; at += 128)
+                    *(float4 *)(tile + i * dim + at) = places[i] ? *(const float4 *)(places[i] + 4 * at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        } else {
+            uint2 raw[TILE / HEADS][QUADS];
+#pragma unroll
+            for (u32 i = 0; i < TILE / HEADS; i++) {
+                const u8 *packed = places[i * HEADS + warp];
+#pragma unroll
+                for (u32 j = 0; j < QUADS; j++) {
+                    u32 at = 4 * lane + 128 * j;
+                    raw[i][j] = packed && at < dim ? packed4(packed, a.format, at) : make_uint2(0, 0);
+                }
+            }
+#pragma unroll
+            for (u32 i = 0; i < TILE / HEADS; i++)
+#pragma unroll
+                for (u32 j = 0; j < QUADS; j++) {
+                    u32 at = 4 * lane + 128 * j;
+                    if (at < dim) *(float4 *)(tile + (i * HEADS + warp) * dim + at) = decode4(raw[i][j], a.format, at);
+                }
+        }
+        __syncthreads();
+        // Every lane has its share of 32 products; they are summed by halving the rows that a lane
+        // looks after, until each has one.
+        float d[TILE];
+#pragma unroll
+        for (u32 i = 0; i < TILE; i++) {
+            float4 sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
             for (u32 j = 0; j < QUADS; j++) {
                 u32 at = 4 * lane + 128 * j;
-                if (at < dim) add_product(d, q[j], *(const float4 *)(tile + i * dim + at));
+                if (at < dim) add_product(sums, q[j], *(const float4 *)(tile + i * dim + at));
             }
-            float product = dot_total(d) * a.scale;
-            if (lane == i) score = product;
+            d[i] = (sums.x + sums.y) + (sums.z + sums.w);
         }
+        halve<16>(d, lane);
+        halve<8>(d, lane);
+        halve<4>(d, lane);
+        halve<2>(d, lane);
+        halve<1>(d, lane);
+        float score = lane < count ? d[0] * a.scale : -INFINITE;
         float max = fmaxf(largest, warp_max(score));
         float shrink = expf(largest - max);
         largest = max;
@@ -111,7 +156,8 @@ extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs 
         total = total * shrink + warp_sum(p);
 #pragma unroll
         for (u32 j = 0; j < QUADS; j++) sum[j] = make_float4(sum[j].x * shrink, sum[j].y * shrink, sum[j].z * shrink, sum[j].w * shrink);
-        for (u32 i = 0; i < count; i++) {
+#pragma unroll 8
+        for (u32 i = 0; i < TILE; i++) {
             float w = __shfl_sync(FULL, p, i);
 #pragma unroll
             for (u32 j = 0; j < QUADS; j++) {
@@ -132,25 +178,26 @@ extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs 
 
 // Puts the parts together, with the sink, and takes the query's rotation out.
 extern "C" __global__ void __launch_bounds__(128) attend_join(const AttendArgs a) {
+    enter();
     u32 r = a.first + blockIdx.y, head = blockIdx.x;
     const Sight s = sight(a, a.rows[r].position);
     u32 dim = a.format.values, nope = dim - a.format.rope;
     const float *partial = a.partial + ((u64)blockIdx.y * a.heads + head) * PARTS * (dim + 4);
-    float sink = a.sinks[head], largest = sink;
-    for (u32 i = 0; i < s.parts; i++) largest = fmaxf(largest, partial[(u64)i * (dim + 4) + dim]);
-    float total = expf(sink - largest);
-    for (u32 i = 0; i < s.parts; i++) {
-        const float *part = partial + (u64)i * (dim + 4) + dim;
-        total += part[1] * expf(part[0] - largest);
-    }
+    // Each lane looks after the weight of one part.
+    u32 lane = threadIdx.x % 32;
+    const float *own = partial + (u64)lane * (dim + 4) + dim;
+    float part_largest = lane < s.parts ? own[0] : -INFINITE, part_total = lane < s.parts ? own[1] : 0.0f;
+    float sink = a.sinks[head], largest = fmaxf(sink, warp_max(part_largest));
+    float weight = lane < s.parts ? expf(part_largest - largest) : 0.0f;
+    float total = expf(sink - largest) + warp_sum(part_total * weight);
     u32 at = 4 * threadIdx.x;
-    if (at >= dim) return;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 4
     for (u32 i = 0; i < s.parts; i++) {
-        const float *part = partial + (u64)i * (dim + 4);
-        float w = expf(part[dim] - largest);
-        add_product(sum, make_float4(w, w, w, w), *(const float4 *)(part + at));
+        float w = __shfl_sync(FULL, weight, i);
+        if (at < dim) add_product(sum, make_float4(w, w, w, w), *(const float4 *)(partial + (u64)i * (dim + 4) + at));
     }
+    if (at >= dim) return;
     sum = make_float4(sum.x / total, sum.y / total, sum.z / total, sum.w / total);
     if (at >= nope) {
         const float2 *turns = a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2) + (at - nope) / 2;

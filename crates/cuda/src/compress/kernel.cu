@@ -20,6 +20,7 @@ struct CompressArgs {
 // A row of the round that completes a window makes the window's row. Where windows overlap, the first
 // half of a token's columns belongs to the row of the window after its own, the second to its own row.
 extern "C" __global__ void __launch_bounds__(256) compress(const CompressArgs a) {
+    enter();
     extern __shared__ float v[];
     __shared__ float shared32[32];
     const Row row = a.rows[blockIdx.x];
@@ -32,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(256) compress(const CompressArgs a)
     const float *ring = (const float *)(row.arena + c.pending_at);
 
     for (u32 i = threadIdx.x; i < dim; i += blockDim.x) {
-        float largest = -INFINITY;
+        float largest = -INFINITE;
         for (u32 t = first; t <= row.position; t++) {
             u32 column = t < own ? 0 : (a.windows - 1) * dim;
             largest = fmaxf(largest, ring[(u64)(t % c.depth) * 2 * width + width + column + i]);

@@ -35,6 +35,7 @@ kernels! {
     Products8 = "products_8",
     Products8Bit1 = "products8_1",
     Products8Bit4 = "products8_4",
+    Products8Bit8 = "products8_8",
     Experts8In = "experts8_in",
     Experts8Out = "experts8_out",
     KeepRows = "keep_rows",
@@ -52,6 +53,9 @@ kernels! {
     ExpertsOut = "experts_out",
     SplitBlocks = "split_blocks",
 }
+
+/// Compute capability from which on kernels of a stream may overlap.
+const OVERLAPPING: u32 = 90;
 
 /// Shared memory that a kernel may use without asking.
 const ORDINARY_SHARED: u32 = 48 << 10;
@@ -171,18 +175,36 @@ impl Device {
         }
         let mut args = *args;
         let mut parameters = [(&raw mut args).cast::<c_void>()];
+        // Where the card can, a kernel starts while the one before still runs, and waits by itself.
+        let overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let mut attributes = [overlap];
+        let config = sys::CUlaunchConfig {
+            gridDimX: x,
+            gridDimY: y,
+            gridDimZ: z,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared as u32,
+            hStream: self.stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: u32::from(self.info.capability >= OVERLAPPING),
+        };
         // SAFETY: `A: Args` promises that the structure is the kernel's only parameter and that what it
-        // points to will be alive; the driver copies the structure before it returns.
+        // points to will be alive; the driver copies structure and attributes before it returns.
         unsafe {
-            result::launch_kernel(
+            sys::cuLaunchKernelEx(
+                &config,
                 kernels.functions[kernel as usize],
-                (x, y, z),
-                (threads, 1, 1),
-                shared as u32,
-                self.stream,
-                &mut parameters,
+                parameters.as_mut_ptr(),
+                std::ptr::null_mut(),
             )
         }
+        .result()
         .map_err(driver("starting a kernel"))?;
         self.mark(kernel)
     }

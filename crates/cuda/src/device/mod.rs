@@ -183,3 +183,23 @@ impl Drop for Device {
         let _ = self.context.bind().map(|()| unsafe { result::stream::destroy(self.stream) });
     }
 }
+
+/// What tests of operations need.
+#[cfg(test)]
+pub mod testing {
+    #![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+    use super::{Device, Kernels};
+
+    /// Runs a test with the first card, if there is one.
+    pub fn on_the_card(test: impl Fn(&Device, &Kernels)) {
+        match Device::open(0) {
+            Ok(device) => {
+                let kernels = Kernels::load(&device).unwrap();
+                test(&device, &kernels);
+                device.finish().unwrap();
+            }
+            Err(error) => eprintln!("skipped: {error}"),
+        }
+    }
+}

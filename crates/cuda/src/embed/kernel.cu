@@ -14,6 +14,7 @@ template <int F> __device__ __forceinline__ void embed_row(const EmbedArgs &a, u
 }
 
 extern "C" __global__ void embed(const EmbedArgs a) {
+    enter();
     u32 c = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     if (c >= a.m.cols) return;
 #define BODY(F) embed_row<F>(a, c)

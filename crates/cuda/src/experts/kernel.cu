@@ -14,47 +14,37 @@ struct RouteArgs {
 
 __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : x < -20.0f ? expf(x) : log1pf(expf(x)); }
 
-// One warp to a row of the round.
-extern "C" __global__ void __launch_bounds__(32) route(const RouteArgs a) {
-    extern __shared__ float scores[]; // and, behind them, biased as ordered numbers
-    u32 *keys = (u32 *)(scores + a.experts);
-    u32 r = blockIdx.x, lane = threadIdx.x;
-    for (u32 e = lane; e < a.experts; e += 32) {
+// An expert's place is the number of those that come before it: all threads count at once.
+extern "C" __global__ void __launch_bounds__(256) route(const RouteArgs a) {
+    extern __shared__ float scores[]; // and, behind them, biased as ordered numbers, and the picks
+    u32 *keys = (u32 *)(scores + a.experts), *picks = keys + a.experts;
+    enter();
+    u32 r = blockIdx.x;
+    for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
         float s = sqrtf(softplus(a.logits[(u64)r * a.experts + e]));
         scores[e] = s;
         if (!a.table) keys[e] = ordered(s + a.bias[e]);
     }
-    __syncwarp();
-    u32 *picked = a.picked + (u64)r * a.used;
-    float sum = 0.0f;
-    for (u32 k = 0; k < a.used; k++) {
-        u32 expert;
-        if (a.table) {
-            expert = a.table[(u64)a.rows[r].token * a.used + k];
-        } else {
-            // The largest key, the lowest index of equal ones. Keys of finite scores are above zero,
-            // which marks those that are taken.
-            u64 best = 0;
-            for (u32 e = lane; e < a.experts; e += 32) {
-                u64 candidate = (u64)keys[e] << 32 | (FULL - e);
-                best = candidate > best ? candidate : best;
-            }
-#pragma unroll
-            for (int o = 16; o; o >>= 1) {
-                u64 other = __shfl_xor_sync(FULL, best, o);
-                best = other > best ? other : best;
-            }
-            expert = FULL - (u32)best;
-            __syncwarp();
-            if (lane == 0) keys[expert] = 0;
-            __syncwarp();
+    if (a.table && threadIdx.x < a.used) picks[threadIdx.x] = a.table[(u64)a.rows[r].token * a.used + threadIdx.x];
+    __syncthreads();
+    if (!a.table) {
+        // The largest key comes first, the lowest index of equal ones.
+        for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
+            u32 key = keys[e], place = 0;
+#pragma unroll 8
+            for (u32 other = 0; other < a.experts; other++)
+                place += keys[other] > key || (keys[other] == key && other < e);
+            if (place < a.used) picks[place] = e;
         }
-        if (lane == 0) picked[k] = expert;
-        sum += scores[expert];
+        __syncthreads();
     }
+    float sum = 0.0f;
+    for (u32 k = 0; k < a.used; k++) sum += scores[picks[k]];
     sum = sum < 6.103515625e-5f ? 6.103515625e-5f : sum;
-    __syncwarp();
-    for (u32 k = lane; k < a.used; k += 32) a.weights[(u64)r * a.used + k] = scores[picked[k]] / sum * a.scale;
+    for (u32 k = threadIdx.x; k < a.used; k += blockDim.x) {
+        a.picked[(u64)r * a.used + k] = picks[k];
+        a.weights[(u64)r * a.used + k] = scores[picks[k]] / sum * a.scale;
+    }
 }
 
 struct ExpertsArgs {
@@ -92,6 +82,7 @@ __device__ __noinline__ float dot_any(const Matrix &m, u32 row, const float *inp
 
 // A warp computes one value of the inner vector of one expert.
 extern "C" __global__ void __launch_bounds__(256) experts_in(const ExpertsArgs a) {
+    enter();
     u32 r = blockIdx.z, k = blockIdx.y;
     u32 i = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (i >= a.inner) return;
@@ -108,6 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) experts_in(const ExpertsArgs a
 
 // A warp computes one value of the output: the shared expert's, then those of the chosen in order.
 extern "C" __global__ void __launch_bounds__(256) experts_out(const ExpertsArgs a) {
+    enter();
     u32 r = blockIdx.y;
     u32 d = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (d >= a.hidden) return;

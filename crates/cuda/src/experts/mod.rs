@@ -6,6 +6,8 @@ use crate::{
     options::CudaError,
 };
 
+/// The most experts that the router's kernel can hold.
+pub const MOST: usize = 4096;
 /// Warps of a block.
 const WARPS: usize = 8;
 
@@ -88,8 +90,8 @@ pub fn route(
     rows: usize,
     args: &RouteArgs,
 ) -> Result<(), CudaError> {
-    let shared = 8 * args.experts as usize;
-    device.launch(kernels, Kernel::Route, [rows, 1, 1], 32, shared, args)
+    let shared = 8 * args.experts as usize + 4 * args.used as usize;
+    device.launch(kernels, Kernel::Route, [rows, 1, 1], 256, shared, args)
 }
 
 /// Runs the experts of `rows` rows.

@@ -2,7 +2,7 @@
 //! writes back into all, while the streams mix among themselves.
 //!
 //! Two launches a block: `write` spreads over the streams' dimensions and also starts the projection
-//! that the next block's weights come from; `read` ends it, one block of threads to a row.
+//! that the next block's weights come from; `read` ends it, two blocks of threads to a row.
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},
@@ -15,6 +15,9 @@ use crate::{
 const CHUNK: usize = 64;
 /// Streams that the kernels can hold.
 pub const MOST_STREAMS: usize = 4;
+
+/// The widest streams that `hyper_read` can hold.
+pub const WIDEST: usize = 8192;
 
 /// How many partial sums a row of the batch has.
 pub fn chunks(hidden: usize) -> usize {
@@ -33,7 +36,7 @@ pub struct WriteArgs {
     pub mix: u64,
     /// `[rows, n, hidden]`.
     pub streams: u64,
-    /// `[rows, chunks, function.rows + 1]`.
+    /// `[rows, function.rows + 1, chunks]`.
     pub partial: u64,
     /// Width of a stream.
     pub hidden: u32,
@@ -115,5 +118,7 @@ pub fn read(
     rows: usize,
     args: &ReadArgs,
 ) -> Result<(), CudaError> {
-    device.launch(kernels, Kernel::HyperRead, [rows, 1, 1], 1024, 0, args)
+    // The head has nothing to write back.
+    let blocks = if args.head == 1 { 1 } else { 2 };
+    device.launch(kernels, Kernel::HyperRead, [rows, blocks, 1], 1024, 0, args)
 }

@@ -15,6 +15,7 @@ __device__ __forceinline__ u32 csa_visible(u32 position) { return (position + 1)
 
 // Rotates a head and rounds it as the rows that it meets.
 extern "C" __global__ void index_queries(const IndexQueryArgs a) {
+    enter();
     extern __shared__ float v[];
     u32 r = a.first + blockIdx.y, h = blockIdx.x, lane = threadIdx.x % 32;
     if (csa_visible(a.rows[r].position) <= a.top_k) return;
@@ -51,36 +52,35 @@ struct IndexScoreArgs {
     u32 unused;
 };
 
-// Eight E2M1 codes to twice their values, four to a word.
+// Four E2M1 codes to four signed bytes, twice their values.
 __device__ __forceinline__ int doubled(u32 nibbles) {
-    u32 word = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        u32 code = nibbles >> (4 * i);
-        int magnitude = (int)(0xc8643210u >> (4 * (code & 7)) & 15);
-        word |= ((u32)(code & 8 ? -magnitude : magnitude) & 255) << (8 * i);
-    }
-    return (int)word;
+    u32 index = nibbles & 0x7777;
+    u32 above = __byte_perm(0x03020100, 0x0c080604, index);
+    u32 below = __byte_perm(0xfdfeff00, 0xf4f8fafc, index);
+    u32 minus = __byte_perm(0x0000ff00, 0, nibbles >> 3 & 0x1111);
+    return (int)((above & ~minus) | (below & minus));
 }
 
-// A thread scores an index row of packed codes for one row of the round.
+// Threads that share an index row, each with a part of the heads.
+static const u32 SHARERS = 4;
+
+// Scores index rows of packed codes for one row of the round.
 extern "C" __global__ void __launch_bounds__(128) index_scores(const IndexScoreArgs a) {
     extern __shared__ int shared[];
-    u32 r = a.first + blockIdx.y;
+    enter();
+    u32 r = a.first + blockIdx.y, rows = blockDim.x / SHARERS;
     const Row row = a.rows[r];
     u32 visible = csa_visible(row.position);
-    if (visible <= a.top_k || blockIdx.x * blockDim.x >= visible) return;
+    if (visible <= a.top_k || blockIdx.x * rows >= visible) return;
     u32 dim = a.format.values, groups = dim / 32;
     int *codes = shared;
     float *scales = (float *)(codes + a.heads * dim / 4);
     float *weights = scales + a.heads * groups;
-    for (u32 i = threadIdx.x; i < a.heads * dim / 4; i += blockDim.x) codes[i] = a.codes[(u64)r * a.heads * dim / 4 + i];
+    for (u32 i = threadIdx.x; i < a.heads * dim / 16; i += blockDim.x) ((int4 *)codes)[i] = ((const int4 *)a.codes)[(u64)r * a.heads * dim / 16 + i];
     for (u32 i = threadIdx.x; i < a.heads * groups; i += blockDim.x) scales[i] = a.scales[(u64)r * a.heads * groups + i];
     for (u32 i = threadIdx.x; i < a.heads; i += blockDim.x) weights[i] = a.weights[(u64)r * a.heads + i] * a.scale;
-    __syncthreads();
-    u32 index = blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= visible) return;
-    const u8 *packed = page_row(row.pages, 4, (u32)a.row_at, index, a.format.bytes);
+    u32 index = blockIdx.x * rows + threadIdx.x / SHARERS;
+    const u8 *packed = page_row(row.pages, 4, (u32)a.row_at, min(index, visible - 1), a.format.bytes);
     int mine[32];
     float group_scale[4];
 #pragma unroll
@@ -89,37 +89,37 @@ extern "C" __global__ void __launch_bounds__(128) index_scores(const IndexScoreA
 #pragma unroll
         for (int w = 0; w < 4; w++) {
             u32 nibbles = (u32)g < groups ? *(const u32 *)(packed + 16 * g + 4 * w) : 0;
-            mine[8 * g + 2 * w] = doubled(nibbles);
+            mine[8 * g + 2 * w] = doubled(nibbles & 0xffff);
             mine[8 * g + 2 * w + 1] = doubled(nibbles >> 16);
         }
     }
+    __syncthreads();
     float score = 0.0f;
-    for (u32 h = 0; h < a.heads; h++) {
+    for (u32 h = threadIdx.x % SHARERS; h < a.heads; h += SHARERS) {
         float product = 0.0f;
 #pragma unroll
         for (int g = 0; g < 4; g++) {
             if ((u32)g < groups) {
                 const int4 *q = (const int4 *)(codes + h * dim / 4 + 8 * g);
                 int4 low = q[0], high = q[1];
-                int sum = __dp4a(mine[8 * g], low.x, 0);
-                sum = __dp4a(mine[8 * g + 1], low.y, sum);
-                sum = __dp4a(mine[8 * g + 2], low.z, sum);
-                sum = __dp4a(mine[8 * g + 3], low.w, sum);
-                sum = __dp4a(mine[8 * g + 4], high.x, sum);
-                sum = __dp4a(mine[8 * g + 5], high.y, sum);
-                sum = __dp4a(mine[8 * g + 6], high.z, sum);
-                sum = __dp4a(mine[8 * g + 7], high.w, sum);
-                product += (float)sum * (scales[h * groups + g] * group_scale[g]);
+                int sum = __dp4a(mine[8 * g], low.x, 0), more = __dp4a(mine[8 * g + 4], high.x, 0);
+                sum = __dp4a(mine[8 * g + 1], low.y, sum), more = __dp4a(mine[8 * g + 5], high.y, more);
+                sum = __dp4a(mine[8 * g + 2], low.z, sum), more = __dp4a(mine[8 * g + 6], high.z, more);
+                sum = __dp4a(mine[8 * g + 3], low.w, sum), more = __dp4a(mine[8 * g + 7], high.w, more);
+                product += (float)(sum + more) * (scales[h * groups + g] * group_scale[g]);
             }
         }
         // A comparison, not a maximum, so that NaN stays NaN.
         score += (product < 0.0f ? 0.0f : product) * weights[h];
     }
-    a.scores[(u64)blockIdx.y * a.capacity + index] = score;
+    score += __shfl_xor_sync(FULL, score, 1);
+    score += __shfl_xor_sync(FULL, score, 2);
+    if (threadIdx.x % SHARERS == 0 && index < visible) a.scores[(u64)blockIdx.y * a.capacity + index] = score;
 }
 
 // The same for rows of f32: a warp takes a row.
 extern "C" __global__ void __launch_bounds__(128) index_scores_plain(const IndexScoreArgs a) {
+    enter();
     u32 r = a.first + blockIdx.y, lane = threadIdx.x % 32;
     const Row row = a.rows[r];
     u32 visible = csa_visible(row.position);
@@ -154,6 +154,7 @@ __device__ __forceinline__ u32 ordered(float x) {
 // The rows of the largest scores: the threshold is found byte by byte; of equal scores the lower
 // indices are taken.
 extern "C" __global__ void __launch_bounds__(1024) index_top(const TopArgs a) {
+    enter();
     __shared__ u32 count[256], warp_above[32], warp_equal[32], prefix, wanted;
     u32 r = a.first + blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 visible = csa_visible(a.rows[r].position);

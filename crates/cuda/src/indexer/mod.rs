@@ -10,8 +10,9 @@ use crate::{
 pub const WIDEST: usize = 128;
 /// Values under one scale.
 pub const GROUP: usize = 32;
-/// Index rows that one block scores.
-const SCORED: usize = 128;
+/// Threads of a scoring block, and index rows that it scores.
+const SCORERS: usize = 128;
+const SCORED: usize = SCORERS / 4;
 
 /// What `index_queries` wants to know.
 #[repr(C)]
@@ -139,7 +140,7 @@ pub fn choose(
     } else {
         let shared = score_shared(score.heads as usize, score.format.values as usize);
         let grid = [capacity.div_ceil(SCORED), rows, 1];
-        device.launch(kernels, Kernel::IndexScores, grid, SCORED as u32, shared, score)?;
+        device.launch(kernels, Kernel::IndexScores, grid, SCORERS as u32, shared, score)?;
     }
     device.launch(kernels, Kernel::IndexTop, [rows, 1, 1], 1024, 0, top)
 }

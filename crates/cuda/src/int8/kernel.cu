@@ -83,27 +83,43 @@ template <int R, int T> __device__ __forceinline__ void product8_rows(const Prod
 
 template <int T> __device__ __forceinline__ void products8_block(const Products8Args &a) {
     __shared__ float shared[T * 32];
+    invite();
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.x) i++;
     const Product8 &p = a.products[i];
     u32 first = blockIdx.y * T;
     u32 row = ((blockIdx.x - p.p.first_block) * 8 + threadIdx.x / 32) * p.rows_per_warp;
+    // Weights do not wait for anything.
+    u32 count = min(p.rows_per_warp, p.p.m.rows - min(row, p.p.m.rows));
+    if (p.p.m.format == Q8_0) {
+        prefetch_span(p.p.m.codes + (u64)row * p.p.m.cols, count * p.p.m.cols);
+        prefetch_span(p.p.m.scales + (u64)row * (p.p.m.cols / 32) * 2, count * (p.p.m.cols / 32) * 2);
+    } else if (p.p.m.format == F16 || p.p.m.format == BF16) {
+        prefetch_span(p.p.m.codes + (u64)row * p.p.m.cols * 2, count * p.p.m.cols * 2);
+    }
+    await();
+    const int together = T < 4 ? T : 4;
     if (p.x.codes && p.p.m.format == Q8_0) {
-        if (p.rows_per_warp == 4)
-            product8_rows<4, T>(p, row, first, a.rows, shared);
-        else
-            product8_rows<1, T>(p, row, first, a.rows, shared);
+        if (p.rows_per_warp == 1) return product8_rows<1, T>(p, row, first, a.rows, shared);
+        // More than four times four sums do not fit into the registers.
+        for (u32 t = 0; t < T && first + t < a.rows; t += 4) {
+            if (t > 0) __syncthreads();
+            product8_rows<4, together>(p, row, first + t, a.rows, shared);
+        }
         return;
     }
     for (u32 r = row; r < min(row + p.rows_per_warp, p.p.m.rows); r++) {
-#define BODY(F) product_row<F, T>(p.p, r, first, a.rows)
-        FOR_FORMAT(p.p.m.format, BODY)
+        for (u32 t = 0; t < T && first + t < a.rows; t += together) {
+#define BODY(F) product_row<F, together>(p.p, r, first + t, a.rows)
+            FOR_FORMAT(p.p.m.format, BODY)
 #undef BODY
+        }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256) products8_1(const Products8Args a) { products8_block<1>(a); }
 extern "C" __global__ void __launch_bounds__(256) products8_4(const Products8Args a) { products8_block<4>(a); }
+extern "C" __global__ void __launch_bounds__(256) products8_8(const Products8Args a) { products8_block<8>(a); }
 
 struct Experts8Args {
     ExpertsArgs e;
@@ -111,14 +127,29 @@ struct Experts8Args {
     Quantised middle; // [rows][used + 1][inner]
 };
 
+// What IQ2_XXS looks up: magnitudes by index, and by seven signs eight bytes, all ones for a minus.
+struct Iq2Tables {
+    uint2 magnitudes[256];
+    uint2 signs[128];
+};
+
 // One bit of the low four to each byte: all ones where it is set.
 __device__ __forceinline__ u32 spread(u32 bits) { return (bits * 0x00204081u & 0x01010101u) * 255u; }
 
+// Filled by a block of 256 threads.
+__device__ __forceinline__ void fill(Iq2Tables &t) {
+    u64 eight = IQ2_XXS_GRID[threadIdx.x];
+    t.magnitudes[threadIdx.x] = make_uint2((u32)eight, (u32)(eight >> 32));
+    if (threadIdx.x < 128) {
+        u32 signs = threadIdx.x | (__popc(threadIdx.x) & 1) << 7;
+        t.signs[threadIdx.x] = make_uint2(spread(signs & 15), spread(signs >> 4));
+    }
+}
+
 // Eight weights of IQ2_XXS, magnitudes times signs, with eight activations.
-__device__ __forceinline__ int iq2_dot8(u64 magnitudes, u32 seven, u32 low, u32 high, int sum) {
-    u32 signs = seven | (__popc(seven) & 1) << 7;
-    u32 m = spread(signs & 15), n = spread(signs >> 4);
-    u32 a = (u32)magnitudes, b = (u32)(magnitudes >> 32);
+__device__ __forceinline__ int iq2_dot8(const Iq2Tables &t, u32 index, u32 seven, u32 low, u32 high, int sum) {
+    uint2 magnitudes = t.magnitudes[index], signs = t.signs[seven];
+    u32 a = magnitudes.x, b = magnitudes.y, m = signs.x, n = signs.y;
     // Where a sign is set, x ^ ones is -x - 1: what is missing is the magnitude itself.
     sum = __dp4a((int)a, (int)(low ^ m), sum);
     sum = __dp4a((int)b, (int)(high ^ n), sum);
@@ -127,16 +158,16 @@ __device__ __forceinline__ int iq2_dot8(u64 magnitudes, u32 seven, u32 low, u32 
 }
 
 // 32 weights of IQ2_XXS with 32 activations: eight times the integer sum of products.
-__device__ __forceinline__ float iq2_dot32(u32 indices, u32 word, int4 x, int4 y, const u64 *grid) {
-    int sum = iq2_dot8(grid[indices & 255], word & 127, x.x, x.y, 0);
-    sum = iq2_dot8(grid[indices >> 8 & 255], word >> 7 & 127, x.z, x.w, sum);
-    sum = iq2_dot8(grid[indices >> 16 & 255], word >> 14 & 127, y.x, y.y, sum);
-    sum = iq2_dot8(grid[indices >> 24], word >> 21 & 127, y.z, y.w, sum);
+__device__ __forceinline__ float iq2_dot32(u32 indices, u32 word, int4 x, int4 y, const Iq2Tables &t) {
+    int sum = iq2_dot8(t, indices & 255, word & 127, x.x, x.y, 0);
+    sum = iq2_dot8(t, indices >> 8 & 255, word >> 7 & 127, x.z, x.w, sum);
+    sum = iq2_dot8(t, indices >> 16 & 255, word >> 14 & 127, y.x, y.y, sum);
+    sum = iq2_dot8(t, indices >> 24, word >> 21 & 127, y.z, y.w, sum);
     return (float)sum * ((float)(word >> 28) + 0.5f);
 }
 
 // `R` rows of IQ2_XXS times a vector; a lane takes 64 columns of every 2048.
-template <int R> __device__ __forceinline__ void iq2_dots(const Matrix &m, u32 row, const signed char *x, const float *scales, const u64 *grid, float (&sum)[R]) {
+template <int R> __device__ __forceinline__ void iq2_dots(const Matrix &m, u32 row, const signed char *x, const float *scales, const Iq2Tables &tables, float (&sum)[R]) {
     u32 lane = threadIdx.x % 32, blocks = m.cols / 256;
     for (u32 u = lane; u < m.cols / 64; u += 32) {
         int4 w[R];
@@ -152,17 +183,27 @@ template <int R> __device__ __forceinline__ void iq2_dots(const Matrix &m, u32 r
         float s = scales[2 * u], t = scales[2 * u + 1];
 #pragma unroll
         for (int r = 0; r < R; r++)
-            sum[r] += d[r] * (iq2_dot32(w[r].x, w[r].y, a, b, grid) * s + iq2_dot32(w[r].z, w[r].w, c, e, grid) * t);
+            sum[r] += d[r] * (iq2_dot32(w[r].x, w[r].y, a, b, tables) * s + iq2_dot32(w[r].z, w[r].w, c, e, tables) * t);
     }
 }
 
 // A block computes 32 values of the inner vector of one expert, and quantises them.
 extern "C" __global__ void __launch_bounds__(256) experts8_in(const Experts8Args a) {
-    __shared__ u64 grid[256];
+    __shared__ Iq2Tables tables;
     __shared__ float values[32];
     const ExpertsArgs &e = a.e;
     u32 r = blockIdx.z, k = blockIdx.y, lane = threadIdx.x % 32;
     u32 i = blockIdx.x * 32 + threadIdx.x / 32 * 4;
+    invite();
+    if (k < e.used) fill(tables);
+    if (k == e.used) {
+        u32 bytes = 4 * e.hidden, at = i * e.hidden;
+        prefetch_span(e.shared_gate.codes + at, bytes);
+        prefetch_span(e.shared_up.codes + at, bytes);
+        prefetch_span(e.shared_gate.scales + at / 16, bytes / 16);
+        prefetch_span(e.shared_up.scales + at / 16, bytes / 16);
+    }
+    await();
     const signed char *x = a.x.codes + (u64)r * e.hidden;
     const float *scales = a.x.scales + (u64)r * (e.hidden / 32);
     float gate[4] = {}, up[4] = {};
@@ -175,11 +216,10 @@ extern "C" __global__ void __launch_bounds__(256) experts8_in(const Experts8Args
         q8_dots<4, 1>(e.shared_up, i, xs, ss, u);
         for (int j = 0; j < 4; j++) gate[j] = g[j][0], up[j] = u[j][0];
     } else {
-        grid[threadIdx.x] = IQ2_XXS_GRID[threadIdx.x];
         __syncthreads();
         u32 expert = e.picked[(u64)r * e.used + k];
-        iq2_dots<4>(member(e.gate, expert), i, x, scales, grid, gate);
-        iq2_dots<4>(member(e.up, expert), i, x, scales, grid, up);
+        iq2_dots<4>(member(e.gate, expert), i, x, scales, tables, gate);
+        iq2_dots<4>(member(e.up, expert), i, x, scales, tables, up);
     }
     float weight = shared ? 1.0f : e.weights[(u64)r * e.used + k];
 #pragma unroll
@@ -222,6 +262,12 @@ __device__ __forceinline__ float q2_dot(const Matrix &m, u32 row, const signed c
 extern "C" __global__ void __launch_bounds__(256) experts8_out(const Experts8Args a) {
     const ExpertsArgs &e = a.e;
     u32 r = blockIdx.y, d = blockIdx.x * 8 + threadIdx.x / 32;
+    invite();
+    if (d < e.hidden) {
+        prefetch_span(e.shared_down.codes + (u64)d * e.inner, e.inner);
+        prefetch_span(e.shared_down.scales + (u64)d * (e.inner / 16), e.inner / 16);
+    }
+    await();
     if (d >= e.hidden) return;
     u64 first = (u64)r * (e.used + 1) * e.inner, at = first + (u64)e.used * e.inner;
     const signed char *const xs[1] = {a.middle.codes + at};
@@ -229,7 +275,7 @@ extern "C" __global__ void __launch_bounds__(256) experts8_out(const Experts8Arg
     float shared[1][1] = {};
     q8_dots<1, 1>(e.shared_down, d, xs, ss, shared);
     float y = shared[0][0];
-#pragma unroll 3
+#pragma unroll 6
     for (u32 k = 0; k < e.used; k++) {
         u64 at = first + (u64)k * e.inner;
         Matrix down = member(e.down, e.picked[(u64)r * e.used + k]);

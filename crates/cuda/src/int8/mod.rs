@@ -16,8 +16,6 @@ pub const GROUP: usize = 32;
 const WARPS: usize = 8;
 /// Rows of a matrix from which on a warp takes four.
 const MANY_ROWS: usize = 16384;
-/// Rows of a batch that share one reading of the weights.
-const TOGETHER: usize = 4;
 
 /// Vectors in eight bits; all zero where there are none.
 #[repr(C)]
@@ -102,10 +100,13 @@ pub fn multiply(
     rows: usize,
 ) -> Result<(), CudaError> {
     let args = ProductsArgs { products: list.address, count: list.count, rows: rows as u32 };
-    let (kernel, tiles) = match rows {
+    // So many rows of a batch share one reading of the weights.
+    let (kernel, together) = match rows {
         1 => (Kernel::Products8Bit1, 1),
-        _ => (Kernel::Products8Bit4, rows.div_ceil(TOGETHER)),
+        2..=4 => (Kernel::Products8Bit4, 4),
+        _ => (Kernel::Products8Bit8, 8),
     };
+    let tiles = rows.div_ceil(together);
     device.launch(kernels, kernel, [list.blocks, tiles, 1], 32 * WARPS as u32, 0, &args)
 }
 

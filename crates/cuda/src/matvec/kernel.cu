@@ -34,6 +34,7 @@ template <int F, int T> __device__ __forceinline__ void product_row(const Produc
 }
 
 template <int T> __device__ __forceinline__ void products_block(const ProductsArgs &a) {
+    enter();
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].first_block <= blockIdx.x) i++;
     const Product p = a.products[i];

@@ -152,3 +152,6 @@ pub fn multiply(
     };
     device.launch(kernels, kernel, [list.blocks, tiles, 1], 32 * WARPS as u32, 0, &args)
 }
+
+#[cfg(test)]
+mod tests;

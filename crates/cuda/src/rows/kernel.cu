@@ -27,15 +27,20 @@ struct KeepArgs {
 
 // Four jobs for every row: the low-rank query, the key/value row, and two compressors.
 extern "C" __global__ void __launch_bounds__(256) keep_rows(const KeepArgs a) {
+    enter();
     extern __shared__ float v[];
     __shared__ float shared32[32];
     u32 r = blockIdx.x;
     const Row row = a.rows[r];
     if (blockIdx.y == 0) {
         float *qr = a.qr + (u64)r * a.q_rank;
-        rms_norm(qr, a.qr_norm, a.q_rank, a.eps, shared32);
-        if (a.quantised.codes)
-            for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) quantise_warp(a.quantised, (u64)r * a.q_rank + i - i % 32, qr[i]);
+        for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) v[i] = qr[i];
+        __syncthreads();
+        rms_norm(v, a.qr_norm, a.q_rank, a.eps, shared32);
+        for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) {
+            qr[i] = v[i];
+            if (a.quantised.codes) quantise_warp(a.quantised, (u64)r * a.q_rank + i - i % 32, v[i]);
+        }
     } else if (blockIdx.y == 1) {
         for (u32 i = threadIdx.x; i < a.format.values; i += blockDim.x) v[i] = a.kv[(u64)r * a.format.values + i];
         __syncthreads();
@@ -71,6 +76,7 @@ struct SaveArgs {
 
 // Saves what the rows of the round are about to overwrite.
 extern "C" __global__ void save_rows(const SaveArgs a) {
+    enter();
     const Ring ring = a.rings[blockIdx.x];
     const Row row = a.rows[blockIdx.y];
     if (row.undo == NOWHERE) return;
@@ -95,6 +101,7 @@ struct CopyArgs {
 };
 
 extern "C" __global__ void copy_rings(const CopyArgs a) {
+    enter();
     const Ring ring = a.rings[blockIdx.y];
     const RingCopy copy = a.copies[blockIdx.y];
     for (u32 i = blockIdx.x; i < copy.count; i += gridDim.x) {

@@ -141,7 +141,7 @@ pub fn keep(
     compressors: usize,
     args: &KeepArgs,
 ) -> Result<(), CudaError> {
-    let shared = 4 * args.format.values as usize;
+    let shared = 4 * args.format.values.max(args.q_rank) as usize;
     device.launch(kernels, Kernel::KeepRows, [rows, 2 + compressors, 1], 256, shared, args)
 }
 

@@ -9,6 +9,7 @@ struct SplitArgs {
 };
 
 extern "C" __global__ void split_blocks(const SplitArgs a) {
+    enter();
     u64 total = a.count * a.block_bytes, stride = (u64)gridDim.x * blockDim.x;
     u32 others = a.block_bytes - a.codes_bytes;
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride) {
