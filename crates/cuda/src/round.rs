@@ -183,15 +183,15 @@ mod tests {
             rows.iter().for_each(|row| done[row.feed] += 1);
             rounds.push(rows);
         }
-        let seen: Vec<Vec<(usize, usize, Option<usize>, Option<usize>)>> = rounds
-            .iter()
-            .map(|rows| rows.iter().map(|r| (r.feed, r.position, r.logits, r.undo)).collect())
-            .collect();
-        assert_eq!(seen[0].len(), 7, "the second feed pauses at position 8");
-        assert_eq!(seen[0][4], (0, 4, Some(0), None));
-        assert_eq!(seen[0][5], (1, 6, Some(1), Some(5)));
-        assert_eq!(seen[1].len(), 8);
-        assert_eq!(seen[1][7], (1, 15, Some(10), None));
+        let seen = |round: usize, row: usize| {
+            let row = rounds[round][row];
+            (row.feed, row.position, row.logits, row.undo)
+        };
+        assert_eq!(rounds[0].len(), 7, "the second feed pauses at position 8");
+        assert_eq!(seen(0, 4), (0, 4, Some(0), None));
+        assert_eq!(seen(0, 5), (1, 6, Some(1), Some(5)));
+        assert_eq!(rounds[1].len(), 8);
+        assert_eq!(seen(1, 7), (1, 15, Some(10), None));
         assert_eq!(rounds.len(), 2);
     }
 }
