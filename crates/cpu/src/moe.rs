@@ -198,8 +198,14 @@ fn group<'a>(
 /// The experts with the largest biased scores, largest first; of equal ones the lower index.
 fn choose(scores: &[f32], bias: &[f32], picks: &mut [Pick]) {
     let biased = |i: usize| scores[i] + bias[i];
+    let better = |&a: &usize, &b: &usize| biased(b).total_cmp(&biased(a)).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| biased(b).total_cmp(&biased(a)).then(a.cmp(&b)));
+    // Only the chosen ones have to be in order.
+    if (1..order.len()).contains(&picks.len()) {
+        order.select_nth_unstable_by(picks.len() - 1, better);
+        order.truncate(picks.len());
+    }
+    order.sort_unstable_by(better);
     for (pick, expert) in picks.iter_mut().zip(order) {
         pick.expert = expert;
     }

@@ -47,7 +47,7 @@ impl Default for CpuOptions {
             rewind: 128,
             boundary: 2048,
             boundaries_kept: 16,
-            rows: 256,
+            rows: 512,
         }
     }
 }
