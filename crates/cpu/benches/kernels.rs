@@ -1,16 +1,17 @@
 //! How fast the integer kernels read weights, beside a plain read of the same memory.
 //!
 //! Every kernel streams a matrix that no cache holds, in turns with a plain read of the same bytes on
-//! the same core, so that what else the machine does falls on both. Printed are medians.
+//! the same cores, so that what else the machine does falls on both. Printed are medians.
 //!
-//! `cargo bench -p ds4-cpu --bench kernels -- [FORMAT...] [--tokens N,N] [--level LEVEL] [--mib N] [--cached]`
+//! `cargo bench -p ds4-cpu --bench kernels -- [FORMAT...] [--tokens N,N] [--threads N]
+//! [--level LEVEL|all] [--mib N] [--cached]`
 #![allow(clippy::print_stdout, missing_docs)]
 
 #[allow(dead_code, unused_imports, reason = "a bench measures products, and tests nothing")]
 #[path = "../src/simd/mod.rs"]
 mod simd;
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::Barrier, thread, time::Instant};
 
 use ds4_quant::Format;
 use simd::{Activations, Form, Kernels, Level, Panel, Weights};
@@ -35,6 +36,7 @@ struct Wish {
     formats: Vec<String>,
     tokens: Vec<usize>,
     levels: Vec<Level>,
+    threads: usize,
     bytes: usize,
     /// Stay in the caches, to see the computation alone.
     cached: bool,
@@ -64,77 +66,117 @@ fn main() {
             }
             let memory = if format == Format::Mxfp4 { &sane } else { &memory };
             for &tokens in &wish.tokens {
-                measure(&kernels, format, cols, tokens, &wish, memory);
+                let job = Job { kernels: &kernels, format, cols, tokens, cached: wish.cached };
+                job.measure(memory, wish.threads);
             }
         }
     }
 }
 
-/// Times one kernel over slices of the memory, in turns with a plain read of another slice.
-fn measure(
-    kernels: &Kernels,
+/// One line of the table.
+struct Job<'a> {
+    kernels: &'a Kernels,
     format: Format,
     cols: usize,
     tokens: usize,
-    wish: &Wish,
-    memory: &[u8],
-) {
-    let row_bytes = format.row_bytes(cols).unwrap_or(1);
-    let slice = if wish.cached { 768 << 10 } else { SLICE };
-    let rows = slice / row_bytes / ROWS * ROWS;
-    let scales = match format {
-        Format::Fp8Block => rows.div_ceil(128) * cols.div_ceil(128),
-        Format::Fp4Block => rows * cols.div_ceil(32),
-        _ => 0,
-    };
-    let scales = vec![120; scales];
-    let Some(form) = Form::of(format) else { return };
-    let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 17) as f32 - 8.0).collect();
-    let mut activations = Activations::new(form);
-    activations.quantise(&x, cols);
-    let x: Vec<_> = activations.tokens().collect();
-    let mut panel = Panel::default();
-    let mut out = vec![0.0; tokens * ROWS];
-    let mut times = (Vec::new(), Vec::new());
-    // Each slice is read by one, then, when all others have been through the caches, by the other.
-    let count = memory.len() / SLICE;
-    for round in 0..if wish.cached { 8 } else { 2 } {
-        for i in 0..count {
-            let slice = if wish.cached { &memory[..slice] } else { &memory[i * SLICE..][..SLICE] };
-            let bytes = &slice[..rows * row_bytes];
-            let start = Instant::now();
-            if (i + round) % 2 == 0 {
-                black_box(plain_read(bytes));
-                times.0.push(start.elapsed().as_secs_f64());
-                continue;
-            }
-            let weights = Weights::new(format, (rows, cols), bytes, &scales);
-            for row in (0..rows).step_by(ROWS) {
-                let mut outs: Vec<&mut [f32]> = out.chunks_exact_mut(ROWS).collect();
-                if let Some(weights) = &weights {
-                    kernels.multiply(weights, row..row + ROWS, &x, &mut outs, &mut panel);
-                }
-                black_box(&mut outs);
-            }
-            times.1.push(start.elapsed().as_secs_f64());
-        }
+    cached: bool,
+}
+
+/// Seconds that slices took to be read, and to be multiplied.
+#[derive(Default)]
+struct Times {
+    read: Vec<f64>,
+    multiply: Vec<f64>,
+}
+
+impl Job<'_> {
+    /// Bytes of a row, and how many rows a slice has.
+    fn rows(&self) -> (usize, usize) {
+        let row_bytes = self.format.row_bytes(self.cols).unwrap_or(1);
+        let slice = if self.cached { 768 << 10 } else { SLICE };
+        (row_bytes, slice / row_bytes / ROWS * ROWS)
     }
-    let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
-    let (read, time) = (median(times.0), median(times.1));
-    let bytes = (rows * row_bytes) as f64;
-    let params = (rows * cols) as f64 / time / 1e9;
-    println!(
-        "{:11} {:8} {tokens:6}  {:6.1}  {:6.1}   {:5.0} %  {params:8.1}  {:6.0}",
-        format!("{:?}", kernels.level()),
-        format.name(),
-        bytes / time / 1e9,
-        bytes / read / 1e9,
-        100.0 * read / time,
-        params * tokens as f64,
-    );
+
+    fn measure(&self, memory: &[u8], threads: usize) {
+        let barrier = Barrier::new(threads);
+        let share = memory.len() / threads / SLICE * SLICE;
+        let mut times = Times::default();
+        thread::scope(|scope| {
+            let shares = memory.chunks_exact(share).take(threads);
+            let workers: Vec<_> =
+                shares.map(|share| scope.spawn(|| self.times(share, &barrier))).collect();
+            for worker in workers {
+                if let Ok(more) = worker.join() {
+                    times.read.extend(more.read);
+                    times.multiply.extend(more.multiply);
+                }
+            }
+        });
+        let median = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+        };
+        let (read, time) = (median(times.read), median(times.multiply));
+        let (row_bytes, rows) = self.rows();
+        let bytes = (threads * rows * row_bytes) as f64 / 1e9;
+        let params = (threads * rows * self.cols) as f64 / time / 1e9;
+        println!(
+            "{:11} {:8} {:6}  {:6.1}  {:6.1}   {:5.0} %  {params:8.1}  {:6.0}",
+            format!("{:?}", self.kernels.level()),
+            self.format.name(),
+            self.tokens,
+            bytes / time,
+            bytes / read,
+            100.0 * read / time,
+            params * self.tokens as f64,
+        );
+    }
+
+    /// Times slices of the memory; every other one is read only.
+    fn times(&self, memory: &[u8], barrier: &Barrier) -> Times {
+        let (row_bytes, rows) = self.rows();
+        let scales = match self.format {
+            Format::Fp8Block => rows.div_ceil(128) * self.cols.div_ceil(128),
+            Format::Fp4Block => rows * self.cols.div_ceil(32),
+            _ => 0,
+        };
+        let scales = vec![120; scales];
+        let mut times = Times::default();
+        let Some(form) = Form::of(self.format) else { return times };
+        let x: Vec<f32> = (0..self.tokens * self.cols).map(|i| (i % 17) as f32 - 8.0).collect();
+        let mut activations = Activations::new(form);
+        activations.quantise(&x, self.cols);
+        let x: Vec<_> = activations.tokens().collect();
+        let mut panel = Panel::default();
+        let mut out = vec![0.0; self.tokens * ROWS];
+        let slices = memory.chunks_exact(SLICE);
+        for round in 0..if self.cached { 8 } else { 2 } {
+            // A slice is read in one round and multiplied in the other; between the two all others
+            // have been through the caches.
+            for (i, slice) in slices.clone().enumerate() {
+                let slice = if self.cached { memory } else { slice };
+                let bytes = &slice[..rows * row_bytes];
+                barrier.wait();
+                let start = Instant::now();
+                if (i + round) % 2 == 0 {
+                    black_box(plain_read(bytes));
+                    times.read.push(start.elapsed().as_secs_f64());
+                    continue;
+                }
+                let weights = Weights::new(self.format, (rows, self.cols), bytes, &scales);
+                for row in (0..rows).step_by(ROWS) {
+                    let mut outs: Vec<&mut [f32]> = out.chunks_exact_mut(ROWS).collect();
+                    if let Some(weights) = &weights {
+                        let rows = row..row + ROWS;
+                        self.kernels.multiply(weights, rows, &x, &mut outs, &mut panel);
+                    }
+                    black_box(&mut outs);
+                }
+                times.multiply.push(start.elapsed().as_secs_f64());
+            }
+        }
+        times
+    }
 }
 
 /// Adds up all bytes as words; eight sums, so that no addition waits.
@@ -166,6 +208,7 @@ fn wish() -> Wish {
     let mut wish = Wish {
         formats: Vec::new(),
         tokens: vec![1],
+        threads: 1,
         levels: vec![Kernels::detect().level()],
         bytes: 512 << 20,
         cached: false,
@@ -175,6 +218,7 @@ fn wish() -> Wish {
         let mut value = || args.next().unwrap_or_default();
         match arg.as_str() {
             "--tokens" => wish.tokens = value().split(',').filter_map(|n| n.parse().ok()).collect(),
+            "--threads" => wish.threads = value().parse().unwrap_or(1).max(1),
             "--mib" => wish.bytes = value().parse().unwrap_or(512) << 20,
             "--level" => {
                 let name = value().to_ascii_lowercase();
