@@ -1,3 +1,5 @@
+//! What the float loops promise: the same bits from every version of a loop.
+
 use super::*;
 use ds4_quant::{bf16_encode, e4m3_decode, f16_encode};
 
