@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
 
-use ds4_cpu::{CpuExecutor, CpuOptions};
+use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
 use ds4_engine::{DEFAULT_CHUNK, Engine, MemoryPlan, SessionOptions, StateCost};
 use ds4_gguf::{Gguf, Safetensors};
 use ds4_host::Region;
@@ -65,8 +65,11 @@ pub(crate) fn use_source(source: &Source) -> bool {
 fn run(model: Arc<Model>) {
     let vocab = model.config.vocab as u32;
     let tokens: Vec<u32> = (0..TOKENS).map(|i| i % vocab).collect();
-    for rounding in [Rounding::Plain, Rounding::Official] {
-        let options = CpuOptions { threads: 1, rounding, rewind: 2, ..CpuOptions::default() };
+    for (rounding, activations) in
+        [(Rounding::Plain, Activations::Exact), (Rounding::Official, Activations::Int8)]
+    {
+        let options =
+            CpuOptions { threads: 1, activations, rounding, rewind: 2, ..CpuOptions::default() };
         // What the executor refuses has rows that cannot be packed; the reference packs none.
         let Some(cpu) = accepted(CpuExecutor::new(Arc::clone(&model), options)) else { continue };
         let mut reference = Reference::<f32>::new(&model, rounding);
