@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
-use ds4_cpu::{CpuExecutor, CpuOptions};
-use ds4_engine::{Engine, MemoryPlan, SessionOptions, StateCost};
+use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
+use ds4_cuda::{CudaExecutor, CudaOptions};
+use ds4_engine::{Engine, Executor, MemoryPlan, SessionOptions, StateCost};
 use ds4_host::Memory;
 use ds4_model::{Model, Source};
 use ds4_tokenizer::Tokenizer;
@@ -11,6 +12,7 @@ use ds4_tokenizer::Tokenizer;
 use crate::{
     builtin,
     fault::Fault,
+    flags::Backend,
     plan::{ModelChoice, Setup},
     term::{Class, Term, human_bytes},
 };
@@ -82,16 +84,16 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
     }
     let session = SessionOptions { context: context.effective, chunk: setup.chunk };
     let weights = weight_bytes(&source);
-    let options = CpuOptions {
-        threads: setup.threads,
-        activations: setup.activations,
-        rounding: setup.rounding,
-        ..CpuOptions::default()
-    };
-    let state = StateCost::of(config, setup.rounding, options.rewind)?;
+    let state = StateCost::of(config, setup.rounding, CpuOptions::default().rewind)?;
     let memory = MemoryPlan::new(config, weights, state, setup.chunk);
-    check_memory(&memory, session.context, term)?;
-    let engine = Engine::new(Box::new(CpuExecutor::new(Arc::clone(&model), options)?));
+    let executor: Box<dyn Executor> = match gpu_memory(setup, &memory, session.context)? {
+        Some(_) => Box::new(CudaExecutor::new(Arc::clone(&model), cuda_options(setup))?),
+        None => {
+            check_memory(&memory, session.context, term)?;
+            Box::new(CpuExecutor::new(Arc::clone(&model), cpu_options(setup))?)
+        }
+    };
+    let engine = Engine::new(executor);
     progress.clear();
     let state = memory.session.bytes(session.context as u64);
     term.say(
@@ -108,6 +110,45 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
         ),
     );
     Ok(Loaded { engine, tokenizer, memory, name, session })
+}
+
+fn cpu_options(setup: &Setup) -> CpuOptions {
+    CpuOptions {
+        threads: setup.threads,
+        activations: setup.activations,
+        rounding: setup.rounding,
+        ..CpuOptions::default()
+    }
+}
+
+fn cuda_options(setup: &Setup) -> CudaOptions {
+    CudaOptions {
+        gpu: setup.gpu,
+        rounding: setup.rounding,
+        int8: setup.activations == Activations::Int8,
+        ..CudaOptions::default()
+    }
+}
+
+/// The memory of the GPU that will compute; `None` if the CPU will. Asked for, a GPU that cannot is an
+/// error; left to us, it is a reason to use the CPU.
+fn gpu_memory(setup: &Setup, plan: &MemoryPlan, context: usize) -> Result<Option<u64>, Fault> {
+    if setup.backend == Backend::Cpu {
+        return Ok(None);
+    }
+    let usable = || -> Result<u64, Fault> {
+        let gpus = ds4_cuda::devices()?;
+        let found = gpus.len();
+        let gpu = gpus.get(setup.gpu).ok_or_else(|| {
+            Fault::failed(format!("--gpu {}: the driver sees {found} GPUs", setup.gpu))
+        })?;
+        plan.check(gpu.memory, 1, context as u64)?;
+        Ok(gpu.memory)
+    };
+    match (setup.backend, usable()) {
+        (Backend::Auto, Err(_)) => Ok(None),
+        (_, memory) => memory.map(Some),
+    }
 }
 
 /// The bytes of all tensors.

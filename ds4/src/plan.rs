@@ -18,7 +18,7 @@ use ds4_prompt::{Profile, Thinking};
 
 use crate::{
     fault::Fault,
-    flags::{Args, Command, complete::SHELLS},
+    flags::{Args, Backend, Command, complete::SHELLS},
 };
 
 pub use bench::{Bench, BenchPrompt, is_dash};
@@ -91,6 +91,8 @@ pub struct Setup {
     pub context: Option<usize>,
     /// 0 is one for each core.
     pub threads: usize,
+    pub backend: Backend,
+    pub gpu: usize,
     pub chunk: usize,
     pub rounding: Rounding,
     pub activations: Activations,
@@ -223,6 +225,8 @@ fn setup(args: &Args) -> Setup {
         model: model(args),
         context: args.context.map(|n| n as usize),
         threads: args.threads.unwrap_or(0) as usize,
+        backend: args.backend,
+        gpu: args.gpu.unwrap_or(0) as usize,
         chunk: args.prefill_chunk.map_or(DEFAULT_CHUNK, |n| n as usize),
         rounding: args.rounding.unwrap_or(Rounding::Official),
         activations: if args.exact { Activations::Exact } else { Activations::Int8 },

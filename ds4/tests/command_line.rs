@@ -86,7 +86,7 @@ fn bad_flags_name_themselves_and_exit_2() {
         (&["-p", "x", "--prompt-file", "y"], "--prompt-file: not together with -p"),
         (&["--prompt-file", "/nowhere"], "/nowhere: "),
         (&["-p", ""], "the prompt is empty"),
-        (&["--cuda", "-p", "x"], "--cuda: not available yet"),
+        (&["--rocm", "-p", "x"], "--rocm: not available yet"),
         (&["--ssd-streaming"], "--ssd-streaming: not available yet"),
         (&["--backend", "metal"], "not available yet"),
         (&["serve"], "serve: not available yet"),

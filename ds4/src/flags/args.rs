@@ -9,6 +9,16 @@ use ds4_prompt::{Profile, Thinking};
 use super::Command;
 
 /// The typed command line. `None` and empty mean that nothing was said.
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The best there is.
+    #[default]
+    Auto,
+    Cpu,
+    Cuda,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Args {
     /// A command by name.
@@ -27,6 +37,8 @@ pub struct Args {
     pub context: Option<u64>,
     pub tokens: Option<u64>,
     pub threads: Option<u64>,
+    pub backend: Backend,
+    pub gpu: Option<u64>,
     pub prefill_chunk: Option<u64>,
     pub rounding: Option<Rounding>,
     pub exact: bool,

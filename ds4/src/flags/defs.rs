@@ -4,7 +4,7 @@ use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
 
 use super::{
-    Action, Command,
+    Action, Backend, Command,
     Command::{Bench, Chat, Completions, Inspect, Logits, Logprobs, Perplexity, Pull, Run, Tokens},
     Flag, Topic,
 };
@@ -111,16 +111,32 @@ pub const FLAGS: &[Flag] = &[
         short: None,
         topic: Topic::Runtime,
         commands: EVALUATE,
-        action: Action::Word { name: "NAME", known: &["cpu", "auto"], set: backend },
-        doc: "what computes: cpu, or auto for the best there is [auto]",
+        action: Action::Word { name: "NAME", known: &["cpu", "cuda", "auto"], set: backend },
+        doc: "what computes: cpu, cuda, or auto for the best there is [auto]",
     },
     Flag {
         long: "cpu",
         short: None,
         topic: Topic::Runtime,
         commands: EVALUATE,
-        action: Action::Switch(|_| ()),
+        action: Action::Switch(|args| args.backend = Backend::Cpu),
         doc: "the same as --backend cpu",
+    },
+    Flag {
+        long: "cuda",
+        short: None,
+        topic: Topic::Runtime,
+        commands: EVALUATE,
+        action: Action::Switch(|args| args.backend = Backend::Cuda),
+        doc: "the same as --backend cuda",
+    },
+    Flag {
+        long: "gpu",
+        short: None,
+        topic: Topic::Runtime,
+        commands: EVALUATE,
+        action: Action::Count { name: "N", from: 0, to: 255, set: |args, n| args.gpu = Some(n) },
+        doc: "which GPU, as the driver counts them [0]",
     },
     Flag {
         long: "exact",
@@ -431,14 +447,15 @@ pub const FLAGS: &[Flag] = &[
     },
 ];
 
-fn backend(_: &mut super::Args, name: &str) -> Result<(), String> {
-    match name {
-        "cpu" | "auto" => Ok(()),
-        "metal" | "cuda" | "rocm" => {
-            Err(format!("`{name}` is not available yet, this build computes on the CPU"))
-        }
-        _ => Err(format!("`{name}` is no backend, there are cpu and auto")),
-    }
+fn backend(args: &mut super::Args, name: &str) -> Result<(), String> {
+    args.backend = match name {
+        "auto" => Backend::Auto,
+        "cpu" => Backend::Cpu,
+        "cuda" => Backend::Cuda,
+        "metal" | "rocm" => return Err(format!("`{name}` is not available yet")),
+        _ => return Err(format!("`{name}` is no backend, there are cpu, cuda and auto")),
+    };
+    Ok(())
 }
 
 fn logit_bias(args: &mut super::Args, pair: &str) -> Result<(), String> {

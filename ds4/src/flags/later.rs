@@ -8,7 +8,6 @@ pub const LATER: &[Flag] = &[
     later("power", "limiting the power of the GPU"),
     later("warm-weights", "reading all weights into memory at the start"),
     later("metal", "Apple GPUs"),
-    later("cuda", "NVIDIA GPUs"),
     later("rocm", "AMD GPUs"),
     later("gpu-vram", "the share of each GPU's memory"),
     later("gpu-devices", "the choice of GPUs"),

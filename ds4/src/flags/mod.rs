@@ -10,7 +10,7 @@ mod later;
 pub mod parse;
 mod pull;
 
-pub use args::{Args, BenchArgs};
+pub use args::{Args, Backend, BenchArgs};
 
 /// What `ds4` can be asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@ use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
 
 use super::*;
+use crate::flags::Backend;
 
 fn asked(line: &[&str]) -> Result<Asked, Fault> {
     parse(line.iter().map(OsString::from))
@@ -60,10 +61,12 @@ fn model_and_runtime() {
             refused(&[flag, value], &format!("{flag}: `{value}` is not a whole number from 1"));
         }
     }
-    args(&["--backend", "cpu", "--backend", "auto"]);
-    refused(&["--backend", "cuda"], "not available yet");
+    assert_eq!(args(&["--backend", "cpu", "--backend", "auto"]), Args::default());
+    assert_eq!(args(&["--backend", "cuda"]), args(&["--cuda"]));
+    assert_eq!(args(&["--cpu"]).backend, Backend::Cpu);
+    assert_eq!(args(&["--gpu", "1"]).gpu, Some(1));
+    refused(&["--backend", "metal"], "not available yet");
     refused(&["--backend", "abacus"], "is no backend");
-    assert_eq!(args(&["--cpu"]), Args::default());
     refused(&["--cpu=yes"], "--cpu: takes no value");
 }
 
