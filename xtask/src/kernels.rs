@@ -79,7 +79,9 @@ fn compiler() -> Result<PathBuf, String> {
         .chain(env::split_paths(&path))
         .map(|folder| folder.join("nvcc"))
         .find(|nvcc| nvcc.is_file())
-        .ok_or_else(|| "no nvcc: set NVCC or CUDA_HOME, or `pip install nvidia-cuda-nvcc`".to_owned())
+        .ok_or_else(|| {
+            "no nvcc: set NVCC or CUDA_HOME, or `pip install nvidia-cuda-nvcc`".to_owned()
+        })
 }
 
 /// The bytes that each kernel spills, by what the assembler says of them.
