@@ -27,8 +27,7 @@ const MAY_HOLD_UNSAFE: &[&str] = &["crates/host/", "crates/cpu/", "crates/cuda/"
 /// One screenful of ideas; the reference pass is one file because the paper is one.
 const LONGEST_FILE: usize = 550;
 /// Tables of facts, not code.
-const TABLES: &[&str] =
-    &["crates/tokenizer/src/class_table.rs", "crates/quant/src/iq2xxs_grid.rs"];
+const TABLES: &[&str] = &["crates/tokenizer/src/class_table.rs", "crates/quant/src/iq2xxs_grid.rs"];
 const LARGEST_FILE: u64 = 16 << 20;
 const LARGEST_REPOSITORY: u64 = 40 << 20;
 
@@ -43,7 +42,8 @@ fn read(path: &Path) -> String {
 /// Every file of the project: what `git` would list, without asking it.
 fn files() -> Vec<(String, PathBuf)> {
     let skipped = |name: &str| {
-        matches!(name, "target" | "artifacts" | "__pycache__") || (name.starts_with('.') && name != ".ci")
+        matches!(name, "target" | "artifacts" | "__pycache__")
+            || (name.starts_with('.') && name != ".ci")
     };
     let (root, mut found) = (root(), Vec::new());
     let mut folders = vec![root.clone()];
@@ -54,7 +54,8 @@ fn files() -> Vec<(String, PathBuf)> {
             if kind.is_dir() && !skipped(&name) {
                 folders.push(path);
             } else if kind.is_file() {
-                let short = path.strip_prefix(&root).expect("inside").to_string_lossy().into_owned();
+                let short =
+                    path.strip_prefix(&root).expect("inside").to_string_lossy().into_owned();
                 found.push((short, path));
             }
         }
@@ -102,12 +103,14 @@ fn backends_never_see_text_json_or_sockets() {
 #[test]
 fn unsafe_code_stands_only_where_it_may() {
     for (name, text) in sources() {
-        if MAY_HOLD_UNSAFE.iter().any(|place| name.starts_with(place)) || name.ends_with("tidy.rs") {
+        if MAY_HOLD_UNSAFE.iter().any(|place| name.starts_with(place)) || name.ends_with("tidy.rs")
+        {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let found = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+            let found =
+                code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
             assert!(!found, "{name}:{}: unsafe", number + 1);
         }
     }

@@ -14,8 +14,10 @@ use super::content::Content;
 
 /// GGUF's number for 32-bit integers.
 const I32: u32 = 26;
-/// Root mean square of the embedding, next to layers that add about one each.
-const EMBEDDING: f32 = 16.0;
+/// Root mean square of the embedding, next to layers that add about one each. Half of it lets what
+/// tokens have in common grow through the layers, until few experts serve them all; twice of it
+/// hides what came before a token.
+const EMBEDDING: f32 = 8.0;
 
 /// The formats of the routed experts, which name a quantisation; all else is the same in each.
 #[derive(Clone, Copy)]
