@@ -35,8 +35,9 @@ pub fn open(choice: &ModelChoice, term: Term) -> Result<Source, Fault> {
     match choice {
         ModelChoice::File(path) => Ok(Source::open(path)?),
         ModelChoice::BuiltIn => {
-            term.say(Class::Warning, builtin::NOTICE);
-            Ok(Source::from_gguf(builtin::open()?)?)
+            let model = builtin::open()?;
+            term.say(Class::Warning, &builtin::notice(&model));
+            Ok(Source::from_gguf(model)?)
         }
     }
 }

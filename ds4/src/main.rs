@@ -24,7 +24,7 @@ use std::{
     process::ExitCode,
 };
 
-use commands::{bench, inspect, logits, logprobs, perplexity, run, tokens};
+use commands::{bench, eval, inspect, logits, logprobs, perplexity, run, tokens};
 use fault::Fault;
 use flags::parse::{Asked, parse};
 use plan::{Plan, Pull};
@@ -79,6 +79,9 @@ fn obey(
         }
         Plan::Perplexity { setup, path, text, tokens } => {
             perplexity::run(&setup, &path, &text, tokens, out, term)
+        }
+        Plan::Eval { setup, limit, json } => {
+            eval::run(&setup, &eval::Wanted { limit, json: json.as_deref() }, out, term)
         }
         Plan::Pull(Pull::List) => pull::list(out),
         Plan::Pull(Pull::Fetch { entry, remote, folder }) => {

@@ -73,6 +73,11 @@ pub enum Plan {
         tokens: usize,
     },
     Bench(Setup, Bench),
+    Eval {
+        setup: Setup,
+        limit: usize,
+        json: Option<PathBuf>,
+    },
     Pull(Pull),
 }
 
@@ -183,6 +188,11 @@ impl Plan {
                 let text = read_text(&path)?;
                 Plan::Perplexity { setup: setup(&args), path, text, tokens: tokens(&args) }
             }
+            Command::Eval => Plan::Eval {
+                setup: setup(&args),
+                limit: args.eval.limit.map_or(usize::MAX, |n| n as usize),
+                json: args.json_file,
+            },
             Command::Pull => Plan::Pull(Pull::of(&args)?),
             Command::Bench => {
                 let bench = Bench::of(&args)?;

@@ -149,10 +149,14 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn without_a_model_it_says_that_it_speaks_noise() {
-    let run = ds4(&["run", "-p", "hi", "-n", "1"]).good();
-    assert!(run.err.lines().next().unwrap().contains("noise"), "{run:?}");
-    assert!(run.err.contains("-m FILE"));
+fn without_a_model_it_says_which_one_speaks() {
+    let mut command = program(&["run", "-p", "hi", "-n", "1"]);
+    let output = command.current_dir(folder("without_model")).output().unwrap();
+    assert!(output.status.success());
+    let err = String::from_utf8(output.stderr).unwrap();
+    let first = err.lines().next().unwrap();
+    assert!(first.starts_with("ds4: Nano, ") && first.contains("a demonstration"), "{err}");
+    assert!(first.contains("`ds4 pull flash` gets the real one"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One file for each command: what it prints, and in which form.
 
 pub mod bench;
+pub mod eval;
 pub mod inspect;
 pub mod logits;
 pub mod logprobs;

@@ -61,10 +61,12 @@ pub struct Args {
     pub output: Option<PathBuf>,
     pub top_logprobs: Option<u64>,
     pub json: bool,
+    pub json_file: Option<PathBuf>,
     pub check: bool,
     pub perplexity_file: Option<PathBuf>,
 
     pub bench: BenchArgs,
+    pub eval: EvalArgs,
     pub pull: PullArgs,
 
     pub version: bool,
@@ -85,7 +87,6 @@ pub struct BenchArgs {
     pub warm_up: Option<u64>,
     pub roofline: bool,
     pub csv: Option<PathBuf>,
-    pub json: Option<PathBuf>,
     pub svg: Option<PathBuf>,
 }
 
@@ -96,4 +97,10 @@ pub struct PullArgs {
     pub folder: Option<PathBuf>,
     pub base_url: Option<String>,
     pub token: Option<String>,
+}
+
+/// What was typed for an evaluation alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EvalArgs {
+    pub limit: Option<u64>,
 }

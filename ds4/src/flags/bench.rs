@@ -92,11 +92,14 @@ pub const FLAGS: &[Flag] = &[
         Action::Path { name: "FILE", set: |args, path| args.bench.csv = Some(path) },
         "write the numbers as CSV; - is standard output, instead of the table",
     ),
-    flag(
-        "json",
-        Action::Path { name: "FILE", set: |args, path| args.bench.json = Some(path) },
-        "write everything as JSON; - is standard output, instead of the table",
-    ),
+    Flag {
+        commands: &[Command::Bench, Command::Eval],
+        ..flag(
+            "json",
+            Action::Path { name: "FILE", set: |args, path| args.json_file = Some(path) },
+            "write everything as JSON; - is standard output, instead of the table",
+        )
+    },
     flag(
         "svg",
         Action::Path { name: "FILE", set: |args, path| args.bench.svg = Some(path) },

@@ -5,7 +5,9 @@ use ds4_prompt::{Profile, Thinking};
 
 use super::{
     Action, Backend, Command,
-    Command::{Bench, Chat, Completions, Inspect, Logits, Logprobs, Perplexity, Pull, Run, Tokens},
+    Command::{
+        Bench, Chat, Completions, Eval, Inspect, Logits, Logprobs, Perplexity, Pull, Run, Tokens,
+    },
     Flag, Topic,
 };
 
@@ -16,10 +18,11 @@ const RENDER: &[Command] = &[Chat, Run, Logits, Logprobs];
 /// Commands that are given one prompt.
 const PROMPTED: &[Command] = &[Run, Tokens, Logits, Logprobs];
 /// Commands that evaluate tokens.
-const EVALUATE: &[Command] = &[Chat, Run, Logits, Logprobs, Perplexity, Bench];
-const WITH_MODEL: &[Command] = &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench];
+const EVALUATE: &[Command] = &[Chat, Run, Logits, Logprobs, Perplexity, Bench, Eval];
+const WITH_MODEL: &[Command] =
+    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Eval];
 pub(super) const ALL: &[Command] =
-    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Pull, Completions];
+    &[Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Eval, Pull, Completions];
 /// Flags that stand for a command make sense without one only.
 const BARE: &[Command] = &[];
 
@@ -64,13 +67,13 @@ pub const FLAGS: &[Flag] = &[
         commands: WITH_MODEL,
         action: Action::Path { name: "FILE", set: |args, path| args.model = Some(path) },
         doc: "a GGUF file, one part of a split one, or a checkpoint's directory \
-              [ds4flash.gguf in this directory, else the built-in noise model]",
+              [ds4flash.gguf in this directory, else the built-in one]",
     },
     Flag {
         long: "ctx",
         short: Some("c"),
         topic: Topic::Runtime,
-        commands: &[Chat, Run, Inspect, Logits, Logprobs, Perplexity],
+        commands: &[Chat, Run, Inspect, Logits, Logprobs, Perplexity, Eval],
         action: Action::Count {
             name: "N",
             from: 1,

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 pub mod complete;
 mod defs;
+mod eval;
 pub mod help;
 mod later;
 pub mod parse;
@@ -23,6 +24,7 @@ pub enum Command {
     Logprobs,
     Perplexity,
     Bench,
+    Eval,
     Pull,
     Completions,
 }
@@ -87,6 +89,12 @@ pub const COMMANDS: &[CommandInfo] = &[
         summary: "measure prompts and decoding at growing contexts, beside what the memory allows",
     },
     CommandInfo {
+        command: Command::Eval,
+        name: "eval",
+        operand: None,
+        summary: "play and grade the test sets of the built-in model",
+    },
+    CommandInfo {
         command: Command::Pull,
         name: "pull",
         operand: Some("NAME"),
@@ -101,7 +109,7 @@ pub const COMMANDS: &[CommandInfo] = &[
 ];
 
 /// Commands of the original that are still to come: worth a better answer than "unknown".
-const LATER_COMMANDS: &[&str] = &["serve", "agent", "eval", "quantize", "imatrix", "worker"];
+const LATER_COMMANDS: &[&str] = &["serve", "agent", "quantize", "imatrix", "worker"];
 
 impl Command {
     pub fn info(self) -> &'static CommandInfo {
@@ -123,6 +131,7 @@ pub enum Topic {
     Thinking,
     Diagnostics,
     Bench,
+    Eval,
     Pull,
     General,
     Later,
@@ -136,6 +145,7 @@ pub const TOPICS: &[(Topic, &str, &str, bool)] = &[
     (Topic::Thinking, "thinking", "Thinking", true),
     (Topic::Diagnostics, "diagnostics", "Diagnostics", false),
     (Topic::Bench, "benchmark", "Benchmark", false),
+    (Topic::Eval, "evaluation", "Evaluation", false),
     (Topic::Pull, "download", "Fetching models", false),
     (Topic::General, "general", "General", true),
     (Topic::Later, "later", "Known from the original, not available yet", false),
@@ -239,7 +249,7 @@ impl Flag {
 
 /// Every flag, in the order of the help.
 pub fn all() -> impl Iterator<Item = &'static Flag> {
-    defs::FLAGS.iter().chain(bench::FLAGS).chain(pull::FLAGS).chain(later::LATER)
+    defs::FLAGS.iter().chain(bench::FLAGS).chain(eval::FLAGS).chain(pull::FLAGS).chain(later::LATER)
 }
 
 #[cfg(test)]
@@ -251,9 +261,19 @@ mod tests {
     #[test]
     fn every_command_is_in_the_table() {
         use Command::*;
-        for command in
-            [Chat, Run, Inspect, Tokens, Logits, Logprobs, Perplexity, Bench, Pull, Completions]
-        {
+        for command in [
+            Chat,
+            Run,
+            Inspect,
+            Tokens,
+            Logits,
+            Logprobs,
+            Perplexity,
+            Bench,
+            Eval,
+            Pull,
+            Completions,
+        ] {
             assert_eq!(command.info().command, command);
             assert_eq!(Command::from_name(command.info().name), Some(command));
         }

@@ -67,7 +67,7 @@ impl Bench {
             prompt: prompt(args)?,
             roofline: typed.roofline,
             csv: typed.csv.clone(),
-            json: typed.json.clone(),
+            json: args.json_file.clone(),
             svg: typed.svg.clone(),
         };
         bench.check(typed)?;
@@ -86,7 +86,7 @@ impl Bench {
                 "--ctx-alloc: {alloc} is too little for --ctx-max and --gen-tokens, {needed} is needed"
             )));
         }
-        if typed.csv.as_deref().is_some_and(is_dash) && typed.json.as_deref().is_some_and(is_dash) {
+        if typed.csv.as_deref().is_some_and(is_dash) && self.json.as_deref().is_some_and(is_dash) {
             return Err(Fault::usage("--csv - and --json -: standard output takes one of them"));
         }
         if self.svg.as_deref().is_some_and(is_dash) {

@@ -7,6 +7,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread,
 };
 
 /// What a run left behind.
@@ -50,10 +51,19 @@ pub fn folder(name: &str) -> PathBuf {
     path
 }
 
-/// The program, in a folder without models.
+/// The program, in a folder whose model is the random one: what a trained model says would change with
+/// each training.
 pub fn program(args: &[&str]) -> Command {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
     fs::create_dir_all(&home).expect("a home for the test");
+    let model = home.join("ds4flash.gguf");
+    if !model.exists() {
+        // Tests run side by side: the name appears when the bytes are there.
+        let new = home.join(format!("{:?}.new", thread::current().id()));
+        fs::copy(format!("{}/assets/noise.gguf", env!("CARGO_MANIFEST_DIR")), &new)
+            .expect("a copy");
+        fs::rename(new, &model).expect("a model");
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_ds4"));
     command
         .args(args)
