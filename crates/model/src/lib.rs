@@ -3,7 +3,7 @@
 //! - [`Config`]: what the model is, read from the file.
 //! - [`catalogue`]: every tensor, its name in each file style and its shape.
 //! - [`Source`] and [`Model`]: a file opened, and a file bound.
-//! - [`reference`]: the forward pass in the order of the paper, slow and plain: the specification that
+//! - [`mod@reference`]: the forward pass in the order of the paper, slow and plain: the specification that
 //!   every executor is held to.
 
 mod algebra;

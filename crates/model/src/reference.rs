@@ -65,7 +65,7 @@ impl<T: Real> Reference<T> {
         }
     }
 
-    /// Evaluates the next token and returns the logits of the one after it. [vocab]
+    /// Evaluates the next token and returns the logits of the one after it, one for each token of the vocabulary.
     ///
     /// The token must be below `vocab`.
     pub fn step(&mut self, token: u32) -> Vec<T> {
