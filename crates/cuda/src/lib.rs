@@ -3,7 +3,7 @@
 //! In the order of a forward pass: `executor` cuts batches into rounds, `step` takes a round through
 //! the model as one sequence of launches without a host decision in it (so that a graph can replay
 //! it), and one folder for each operation holds its kernel and its launcher: `embed`, `hyper`,
-//! `matvec`, `rows`, `compress`, `indexer`, `attend`, `experts`. `upload` brings the weights to the
+//! `matvec`, `tensor`, `rows`, `compress`, `indexer`, `attend`, `experts`. `upload` brings the weights to the
 //! card, `slot` and `pages` are the state, `device` is all that speaks to the driver.
 //!
 //! Nothing of CUDA is needed to build this crate or to start a program that holds it: the driver is
@@ -18,7 +18,6 @@ mod experts;
 mod fault;
 mod hyper;
 mod indexer;
-mod int8;
 mod matvec;
 mod options;
 mod pages;
@@ -27,6 +26,7 @@ mod rows;
 mod scratch;
 mod slot;
 mod step;
+mod tensor;
 mod transfer;
 mod upload;
 mod weights;
