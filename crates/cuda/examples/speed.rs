@@ -56,6 +56,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     cuda.time_kernels(true);
     decode(&mut cuda, &slots, 4, 3, vocab)?;
+    print_times(&cuda)?;
+    cuda.time_kernels(true);
+    cuda.step(
+        &[Feed { slot, tokens: &tokens[..rows.min(context)], want: Want::Last }],
+        &mut logits,
+    )?;
+    println!("{} tokens of a prompt at {context}:", rows.min(context));
+    print_times(&cuda)
+}
+
+fn print_times(cuda: &CudaExecutor) -> Result<(), Box<dyn Error>> {
     for (name, count, seconds) in cuda.kernel_times()? {
         println!("{:9.1} us {count:5} {name}", seconds * 1e6);
     }

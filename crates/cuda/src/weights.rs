@@ -140,7 +140,10 @@ impl Weights {
 
 /// Bytes that a matrix takes on the card.
 pub fn bytes(matrix: &Matrix) -> u64 {
-    (matrix.data().len() + matrix.scales().map_or(0, <[u8]>::len)) as u64
+    let data = matrix.data().len();
+    let on_card = Planes::of(matrix.format())
+        .map_or(data, |planes| data / planes.block * (planes.codes + planes.scales));
+    (on_card + matrix.scales().map_or(0, <[u8]>::len)) as u64
 }
 
 struct Drawer {
@@ -217,7 +220,7 @@ impl<'a> Loader<'a> {
         let (codes_each, scales_each) = match planes {
             Some(planes) => {
                 let blocks = first.data().len() / planes.block;
-                (blocks * planes.codes, blocks * (planes.block - planes.codes))
+                (blocks * planes.codes, blocks * planes.scales)
             }
             None => (first.data().len(), first.scales().map_or(0, <[u8]>::len)),
         };

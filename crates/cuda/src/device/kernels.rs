@@ -62,6 +62,7 @@ kernels! {
     GroupPairs = "group_pairs",
     JoinExperts = "join_experts",
     SplitBlocks = "split_blocks",
+    SplitIq2 = "split_iq2",
 }
 
 /// Compute capability from which on kernels of a stream may overlap.

@@ -31,45 +31,56 @@ __device__ __forceinline__ u16 middle_of(const ExpertsArgs &e, float gate, float
     return (u16)pair_of(m, m);
 }
 
-// ------------------------------------------------------------------ few rows
+// The table of IQ2_XXS, where a format needs one, begins a block's shared memory.
+__device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS; }
 
-// Segments of 16 rows of two matrices times up to 8 vectors.
-template <int F>
-__device__ __forceinline__ void two_segments(const Matrix &gate, const Matrix &up, u32 row, u32 first, u32 step, const u16 *input, const Iq2Tables &tables, float *partial, u32 segments) {
-    u32 blocks = gate.cols / 256;
-    for (u32 segment = first; segment < segments; segment += step) {
-        float g[1][4] = {}, u[1][4] = {};
-        for (u32 block = 2 * segment; block < min(2 * segment + 2, blocks); block++) {
-            const u16 *const x[1] = {input ? input + 256 * block : nullptr};
-            Tile<F> a, b;
-            a.load(gate, row, block);
-            // Wide ones do not fit into the registers together.
-            if (sizeof(Tile<F>) < 96) b.load(up, row, block);
-            few_block<F, 1>(gate, a, x, tables, g);
-            if (sizeof(Tile<F>) >= 96) b.load(up, row, block);
-            few_block<F, 1>(up, b, x, tables, u);
-        }
-        put_segment<1>(partial + segment * 128, g);
-        put_segment<1>(partial + (segments + segment) * 128, u);
-    }
+__device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
+
+// One segment of 16 rows times up to 8 vectors.
+template <int F> __device__ __forceinline__ void one_segment(const Matrix &m, u32 row, u32 segment, const u16 *input, const Iq2Table *table, float (&sum)[1][4]) {
+    const bool narrow = sizeof(Tile<F>) < 96;
+    u32 block = 2 * segment;
+    bool second = block + 1 < m.cols / 256;
+    Tile<F> a, b;
+    a.load(m, row, block);
+    // What fits into the registers is asked for at once.
+    if (narrow && second) b.load(m, row, block + 1);
+    if (!narrow && second) expect_block<F>(m, row, block + 1);
+    const u16 *const x[1] = {input ? input + 256 * block : nullptr}, *const y[1] = {input ? input + 256 * block + 256 : nullptr};
+    few_block<F, 1>(m, a, x, table, sum);
+    if (!narrow && second) b.load(m, row, block + 1);
+    if (second) few_block<F, 1>(m, b, y, table, sum);
 }
 
-// A block computes 16 values (or, of short rows, several times 16) of the inner vectors of an item.
-__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, bool shared, u32 expert, u32 count, const u16 *input, const u32 *pairs, float *partial, const Iq2Tables &tables) {
+// ------------------------------------------------------------------ few rows
+
+// Several times 16 values of the inner vectors that a block computes of an item.
+static const u32 INNER_PASSES = 4;
+
+__device__ __forceinline__ u32 inner_passes(u32 tiles) { return tiles == 1 ? INNER_PASSES : 1; }
+
+__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, bool shared, u32 expert, u32 count, const u16 *input, const u32 *pairs, float *partial, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
-    u32 segments = segments_of(e.hidden), share = sharers(e.hidden), tiles = FEW_WARPS / share;
-    u32 warp = threadIdx.x / 32, tile = warp / share, row = (blockIdx.x * tiles + tile) * 16;
+    u32 segments = segments_of(e.hidden), share = sharers(e.hidden), tiles = FEW_WARPS / share, passes = inner_passes(tiles);
+    u32 warp = threadIdx.x / 32, tile = warp / share, first = blockIdx.x * tiles * passes;
     Matrix gate, up;
     inputs_of(e, shared, expert, gate, up);
-    if (tile < tiles && row < e.inner) {
-#define BODY(F) two_segments<F>(gate, up, row, warp % share, share, input, tables, partial + tile * segments * 256, segments)
-        FOR_CODES(gate.format, BODY)
+    for (u32 t = tile; t < tiles * passes && tile < tiles; t += tiles) {
+        u32 row = (first + t) * 16;
+        float *at = partial + t * segments * 256;
+        for (u32 segment = warp % share; segment < segments && row < e.inner; segment += share) {
+            float g[1][4] = {}, u[1][4] = {};
+#define BODY(F) one_segment<F>(gate, row, segment, input, table, g), one_segment<F>(up, row, segment, input, table, u)
+            FOR_EXPERT_CODES(gate.format, BODY)
 #undef BODY
+            put_segment<1>(at + segment * 128, g);
+            put_segment<1>(at + (segments + segment) * 128, u);
+        }
     }
     __syncthreads();
     float scale = unscale(gate.format);
-    for (u32 o = threadIdx.x; o < tiles * 16 * count; o += blockDim.x) {
-        u32 of = o % 16, which = o / 16 % tiles, n = o / 16 / tiles, i = (blockIdx.x * tiles + which) * 16 + of;
+    for (u32 o = threadIdx.x; o < tiles * passes * 16 * count; o += blockDim.x) {
+        u32 of = o % 16, which = o / 16 % (tiles * passes), n = o / 16 / (tiles * passes), i = (first + which) * 16 + of;
         if (i >= e.inner) continue;
         const float *sums = partial + which * segments * 256 + of * 8 + n;
         float g = 0.0f, u = 0.0f;
@@ -81,39 +92,38 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, bool shared,
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_1(const HalfExpertsArgs a) {
-    extern __shared__ float sums[];
-    __shared__ Iq2Tables tables;
+    extern __shared__ uint4 shared_memory[];
     __shared__ u32 pair[1];
     const ExpertsArgs &e = a.e;
+    Iq2Table *table = (Iq2Table *)shared_memory;
     u32 k = blockIdx.y, r = blockIdx.z;
     bool shared = k == e.used;
     invite();
-    if (!shared && e.gate.first.format == IQ2_XXS) fill(tables);
+    if (!shared && has_table(e.gate.first.format)) fill(*table);
     if (threadIdx.x == 0) pair[0] = r * (e.used + 1) + k;
-    if (shared) {
+    if (shared && e.shared_gate.format == Q8_0) {
         // Its weights are known beforehand: all of them are asked for.
-        u32 share = sharers(e.hidden), tiles = FEW_WARPS / share, warp = threadIdx.x / 32, row = (blockIdx.x * tiles + warp / share) * 16;
-        if (warp / share < tiles && row < e.inner && e.shared_gate.format == Q8_0)
-            for (u32 segment = warp % share; segment < segments_of(e.hidden); segment += share)
-                for (u32 block = 2 * segment; block < min(2 * segment + 2, e.hidden / 256); block++) {
-                    expect_block<Q8_0>(e.shared_gate, row, block);
-                    expect_block<Q8_0>(e.shared_up, row, block);
-                }
+        u32 tiles = FEW_WARPS / sharers(e.hidden), rows = tiles * inner_passes(tiles) * 16, blocks = e.hidden / 256;
+        for (u32 i = threadIdx.x / 32; i < rows / 16 * blocks; i += FEW_WARPS) {
+            u32 row = blockIdx.x * rows + i / blocks * 16;
+            expect_block<Q8_0>(e.shared_gate, row, i % blocks);
+            expect_block<Q8_0>(e.shared_up, row, i % blocks);
+        }
     }
     await();
     __syncthreads();
     u32 expert = shared ? 0 : e.picked[(u64)r * e.used + k];
     const u16 *input = threadIdx.x % 32 < 4 ? a.x + (u64)r * e.hidden : nullptr;
-    few_inner(a, shared, expert, 1, input, pair, sums, tables);
+    few_inner(a, shared, expert, 1, input, pair, (float *)behind_table(shared_memory, e.gate.first.format), table);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8(const HalfExpertsArgs a) {
-    extern __shared__ float sums[];
-    __shared__ Iq2Tables tables;
+    extern __shared__ uint4 shared_memory[];
     __shared__ u32 pairs[8];
     const ExpertsArgs &e = a.e;
+    Iq2Table *table = (Iq2Table *)shared_memory;
     invite();
-    if (e.gate.first.format == IQ2_XXS) fill(tables);
+    if (has_table(e.gate.first.format)) fill(*table);
     await();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
@@ -121,69 +131,58 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8(const Hal
     __syncthreads();
     u32 n = threadIdx.x % 32 / 4;
     const u16 *input = n < item.count ? a.x + (u64)(pairs[n] / (e.used + 1)) * e.hidden : nullptr;
-    few_inner(a, item.expert == a.experts, item.expert, item.count, input, pairs, sums, tables);
+    few_inner(a, item.expert == a.experts, item.expert, item.count, input, pairs, (float *)behind_table(shared_memory, e.gate.first.format), table);
 }
 
-// All segments of 16 rows of a matrix times up to 8 vectors, by one warp.
-template <int F> __device__ __forceinline__ void whole_rows(const Matrix &m, u32 row, const u16 *input, const Iq2Tables &tables, float (&total)[4]) {
-    u32 blocks = m.cols / 256;
-    for (u32 first = 0; first < blocks; first += 2) {
-        float sum[1][4] = {};
-        for (u32 block = first; block < min(first + 2, blocks); block++) {
-            Tile<F> tile;
-            tile.load(m, row, block);
-            const u16 *const x[1] = {input ? input + 256 * block : nullptr};
-            few_block<F, 1>(m, tile, x, tables, sum);
-        }
-#pragma unroll
-        for (int j = 0; j < 4; j++) total[j] += sum[0][j];
-    }
-}
-
-__device__ __forceinline__ void any_whole_rows(const Matrix &m, u32 row, const u16 *input, const Iq2Tables &tables, float (&total)[4]) {
-#define BODY(F) whole_rows<F>(m, row, input, tables, total)
-    FOR_CODES(m.format, BODY)
-#undef BODY
-}
-
-// A block computes 16 values of a row's output: a warp for each of its experts.
+// A block computes 16 values of a row's output: each warp takes segments of its experts.
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1(const HalfExpertsArgs a) {
-    extern __shared__ float outputs[]; // [used + 1][16]
-    __shared__ Iq2Tables tables;
+    extern __shared__ uint4 shared_memory[];
     const ExpertsArgs &e = a.e;
-    u32 r = blockIdx.y, warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16;
+    Iq2Table *table = (Iq2Table *)shared_memory;
+    float *outputs = (float *)behind_table(shared_memory, e.down.first.format); // [used + 1][segments][16]
+    u32 r = blockIdx.y, warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner);
     invite();
-    if (e.down.first.format == IQ2_XXS) fill(tables);
-    if (warp == e.used % FEW_WARPS && e.shared_down.format == Q8_0)
-        for (u32 block = 0; block < e.inner / 256; block++) expect_block<Q8_0>(e.shared_down, row, block);
+    if (has_table(e.down.first.format)) fill(*table);
+    if (e.shared_down.format == Q8_0)
+        for (u32 block = warp; block < e.inner / 256; block += FEW_WARPS) expect_block<Q8_0>(e.shared_down, row, block);
     await();
     __syncthreads();
-    for (u32 k = warp; k <= e.used; k += FEW_WARPS) {
-        bool shared = k == e.used;
-        Matrix down = shared ? e.shared_down : member(e.down, e.picked[(u64)r * e.used + k]);
+    // The shared expert's come first: they are the longest.
+    for (u32 i = warp; i < (e.used + 1) * segments; i += FEW_WARPS) {
+        u32 k = i < segments ? e.used : i / segments - 1, segment = i % segments;
+        Matrix down = k == e.used ? e.shared_down : member(e.down, e.picked[(u64)r * e.used + k]);
         const u16 *input = g == 0 ? a.middle + ((u64)r * (e.used + 1) + k) * e.inner : nullptr;
-        float total[4] = {}, scale = unscale(down.format);
-        any_whole_rows(down, row, input, tables, total);
+        float sum[1][4] = {};
+#define BODY(F) one_segment<F>(down, row, segment, input, table, sum)
+        FOR_EXPERT_CODES(down.format, BODY)
+#undef BODY
         if (threadIdx.x % 4 == 0) {
-            outputs[k * 16 + g] = total[0] * scale;
-            outputs[k * 16 + g + 8] = total[2] * scale;
+            float *at = outputs + (k * segments + segment) * 16 + g;
+            at[0] = sum[0][0], at[8] = sum[0][2];
         }
     }
     __syncthreads();
     u32 d = row + threadIdx.x;
     if (threadIdx.x >= 16 || d >= e.hidden) return;
-    float y = outputs[e.used * 16 + threadIdx.x];
-    for (u32 k = 0; k < e.used; k++) y += outputs[k * 16 + threadIdx.x];
+    float y = 0.0f;
+    for (u32 i = 0; i <= e.used; i++) {
+        u32 k = i ? i - 1 : e.used;
+        float sum = 0.0f;
+        for (u32 s = 0; s < segments; s++) sum += outputs[(k * segments + s) * 16 + threadIdx.x];
+        sum *= unscale(k == e.used ? e.shared_down.format : e.down.first.format);
+        y = i ? y + sum : sum;
+    }
     e.out[(u64)r * e.hidden + d] = y;
 }
 
 // Eight warps take eight times 16 rows of an item's output matrix.
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const HalfExpertsArgs a) {
-    __shared__ Iq2Tables tables;
+    extern __shared__ uint4 shared_memory[];
     __shared__ u32 pairs[8];
     const ExpertsArgs &e = a.e;
+    Iq2Table *table = (Iq2Table *)shared_memory;
     invite();
-    if (e.down.first.format == IQ2_XXS) fill(tables);
+    if (has_table(e.down.first.format)) fill(*table);
     await();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
@@ -194,7 +193,14 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const Ha
     Matrix down = item.expert == a.experts ? e.shared_down : member(e.down, item.expert);
     const u16 *input = g < item.count ? a.middle + (u64)pairs[g] * e.inner : nullptr;
     float total[4] = {}, scale = unscale(down.format);
-    any_whole_rows(down, row, input, tables, total);
+    for (u32 segment = 0; segment < segments_of(e.inner); segment++) {
+        float sum[1][4] = {};
+#define BODY(F) one_segment<F>(down, row, segment, input, table, sum)
+        FOR_EXPERT_CODES(down.format, BODY)
+#undef BODY
+#pragma unroll
+        for (int j = 0; j < 4; j++) total[j] += sum[0][j];
+    }
 #pragma unroll
     for (u32 j = 0; j < 4; j++) {
         u32 n = 2 * t + j % 2, d = row + g + j / 2 * 8;
@@ -205,11 +211,12 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const Ha
 // ------------------------------------------------------------------ many rows
 
 template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArgs &a) {
-    extern __shared__ uint4 stage[];
+    extern __shared__ uint4 room[];
     __shared__ Vectors<N> vectors;
-    __shared__ Iq2Tables tables;
     __shared__ u32 pairs[8 * N];
     const ExpertsArgs &e = a.e;
+    Iq2Table *table = (Iq2Table *)room;
+    uint4 *stage = (uint4 *)behind_table(room, e.gate.first.format);
     enter();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
@@ -219,14 +226,14 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
         pairs[threadIdx.x] = pair;
         vectors.at[threadIdx.x] = a.x + (u64)(pair / (e.used + 1)) * e.hidden;
     }
-    if (!shared && e.gate.first.format == IQ2_XXS) fill(tables);
+    if (!shared && has_table(e.gate.first.format)) fill(*table);
     __syncthreads();
     Matrix gate, up;
     inputs_of(e, shared, item.expert, gate, up);
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = blockIdx.x * 64 + threadIdx.x / 32 * 16;
     float total[2][N][4] = {}, scale = unscale(gate.format);
-#define BODY(F) many_columns<F, N>(gate, row, up, row, vectors, stage, tables, total)
-    FOR_CODES(gate.format, BODY)
+#define BODY(F) many_columns<F, N>(gate, row, up, row, vectors, stage, table, total)
+    FOR_EXPERT_CODES(gate.format, BODY)
 #undef BODY
 #pragma unroll
     for (int n = 0; n < N; n++)
@@ -241,11 +248,12 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
 }
 
 template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArgs &a) {
-    extern __shared__ uint4 stage[];
+    extern __shared__ uint4 room[];
     __shared__ Vectors<N> vectors;
-    __shared__ Iq2Tables tables;
     __shared__ u32 pairs[8 * N];
     const ExpertsArgs &e = a.e;
+    Iq2Table *table = (Iq2Table *)room;
+    uint4 *stage = (uint4 *)behind_table(room, e.down.first.format);
     enter();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
@@ -255,13 +263,13 @@ template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArg
         pairs[threadIdx.x] = pair;
         vectors.at[threadIdx.x] = a.middle + (u64)pair * e.inner;
     }
-    if (!shared && e.down.first.format == IQ2_XXS) fill(tables);
+    if (!shared && has_table(e.down.first.format)) fill(*table);
     __syncthreads();
     Matrix down = shared ? e.shared_down : member(e.down, item.expert);
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = blockIdx.x * 128 + threadIdx.x / 32 * 32;
     float total[2][N][4] = {}, scale = unscale(down.format);
-#define BODY(F) many_columns<F, N>(down, row, down, row + 16, vectors, stage, tables, total)
-    FOR_CODES(down.format, BODY)
+#define BODY(F) many_columns<F, N>(down, row, down, row + 16, vectors, stage, table, total)
+    FOR_EXPERT_CODES(down.format, BODY)
 #undef BODY
 #pragma unroll
     for (int i = 0; i < 2; i++)

@@ -1,5 +1,7 @@
 //! The experts on tensor cores: one row's side by side, several rows' sorted by expert.
 
+use ds4_quant::Format;
+
 use super::ExpertsArgs;
 use crate::{
     device::{Args, Device, Kernel, Kernels},
@@ -47,6 +49,9 @@ pub fn items(rows: usize, used: usize, all: usize, per_item: usize) -> usize {
 /// Whether the kernels know experts of this shape.
 pub fn suits(args: &ExpertsArgs) -> bool {
     let (hidden, inner) = (args.hidden as usize, args.inner as usize);
+    let knows = |format: u32, cols| {
+        format == Format::Iq2Xxs as u32 && cols % 256 == 0 || knows(format, cols)
+    };
     let pair = |gate: u32, up: u32| gate == up && knows(gate, hidden);
     pair(args.gate.first.format, args.up.first.format)
         && pair(args.shared_gate.format, args.shared_up.format)
@@ -54,14 +59,31 @@ pub fn suits(args: &ExpertsArgs) -> bool {
         && knows(args.shared_down.format, inner)
 }
 
+/// Tiles that a block of few rows takes one after another, where each needs all its warps.
+const INNER_PASSES: usize = 4;
+
+/// Bytes of the table that a format is decoded with.
+fn table_bytes(format: u32) -> usize {
+    if format == Format::Iq2Xxs as u32 { 256 * 8 * 16 } else { 0 }
+}
+
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
-    for (vectors, [input, output]) in MANY {
-        kernels.allow_shared(input, many_shared(vectors) as u32)?;
-        kernels.allow_shared(output, many_shared(vectors) as u32)?;
+    let table = table_bytes(Format::Iq2Xxs as u32);
+    for (vectors, of) in MANY {
+        for kernel in of {
+            kernels.allow_shared(kernel, (table + many_shared(vectors)) as u32)?;
+        }
+    }
+    use Kernel::{HalfExpertsIn1, HalfExpertsIn8, HalfExpertsOut1, HalfExpertsOut8};
+    for kernel in [HalfExpertsIn1, HalfExpertsIn8, HalfExpertsOut1, HalfExpertsOut8] {
+        kernels.allow_shared(kernel, MOST_SHARED)?;
     }
     Ok(())
 }
+
+/// As much shared memory as every card has for one block.
+const MOST_SHARED: u32 = 99 << 10;
 
 /// Kernels for many rows, by the vectors that a block takes.
 const MANY: [(usize, [Kernel; 2]); 3] = [
@@ -80,12 +102,16 @@ pub fn run(
     let e = &args.experts;
     let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
     let few_threads = 32 * FEW_WARPS as u32;
-    let few_shared = tiles(hidden) * segments(hidden) * 256 * size_of::<f32>();
-    let few_inner = inner.div_ceil(16 * tiles(hidden));
+    let [input_table, output_table] = [e.gate, e.down].map(|stack| table_bytes(stack.first.format));
+    // A block takes several tiles where each of them needs all its warps.
+    let few_tiles = if tiles(hidden) == 1 { INNER_PASSES } else { tiles(hidden) };
+    let few_shared = input_table + few_tiles * segments(hidden) * 256 * size_of::<f32>();
+    let few_inner = inner.div_ceil(16 * few_tiles);
     if rows == 1 {
         let grid = [few_inner, used + 1, rows];
         device.launch(kernels, Kernel::HalfExpertsIn1, grid, few_threads, few_shared, &args)?;
-        let (grid, shared) = ([hidden.div_ceil(16), rows, 1], (used + 1) * 16 * size_of::<f32>());
+        let grid = [hidden.div_ceil(16), rows, 1];
+        let shared = output_table + (used + 1) * segments(inner) * 16 * size_of::<f32>();
         return device.launch(kernels, Kernel::HalfExpertsOut1, grid, few_threads, shared, &args);
     }
 
@@ -109,14 +135,21 @@ pub fn run(
             let grid = [few_inner, items, 1];
             device.launch(kernels, Kernel::HalfExpertsIn8, grid, few_threads, few_shared, &args)?;
             let grid = [hidden.div_ceil(16 * FEW_WARPS), items, 1];
-            device.launch(kernels, Kernel::HalfExpertsOut8, grid, few_threads, 0, &args)?;
+            device.launch(
+                kernels,
+                Kernel::HalfExpertsOut8,
+                grid,
+                few_threads,
+                output_table,
+                &args,
+            )?;
         }
         Some([input, output]) => {
             let (threads, shared) = (32 * MANY_WARPS as u32, many_shared(per_item));
             let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
-            device.launch(kernels, input, grid, threads, shared, &args)?;
+            device.launch(kernels, input, grid, threads, input_table + shared, &args)?;
             let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
-            device.launch(kernels, output, grid, threads, shared, &args)?;
+            device.launch(kernels, output, grid, threads, output_table + shared, &args)?;
         }
     }
     let grid = [hidden.div_ceil(4 * 256), rows, 1];

@@ -122,16 +122,13 @@ template <int F> __device__ __forceinline__ float4 weight4(const Matrix &m, u32 
         float scale = half_at(meta + 16) * (float)(signed char)meta[i / 16];
         return scaled(bytes_to_float4(low | high << 4), scale, 32.0f * scale);
     }
-    // IQ2_XXS
-    const u8 *group = m.codes + block * 64 + i / 32 * 8;
-    u32 l = i % 32 / 8;
-    u32 magnitudes = (u32)(__ldg(&IQ2_XXS_GRID[group[l]]) >> (i % 8 * 8));
-    u32 word = __ldg((const u32 *)(group + 4));
-    u32 signs = word >> (7 * l) & 127;
-    signs = (signs | (__popc(signs) & 1) << 7) >> (i % 8);
-    float scale = half_at(m.scales + block * 2) * ((float)(word >> 28) + 0.5f) * 0.25f;
+    // IQ2_XXS, as `split_iq2` has left it.
+    uint2 group = __ldg((const uint2 *)(m.codes + block * 64) + i / 32), sizes = __ldg((const uint2 *)(m.scales + block * 8));
+    u32 magnitudes = (u32)(__ldg(&IQ2_XXS_GRID[group.x >> (i % 32 / 8 * 8) & 255]) >> (i % 8 * 8));
+    u32 signs = group.y >> (i % 32 / 2);
+    float scale = f16_to_f32((u16)sizes.y) * ((float)(sizes.x >> (i / 32 * 4) & 15) + 0.5f) * 0.25f;
     float4 v = scaled(bytes_to_float4(magnitudes), scale, 0.0f);
-    return make_float4(signs & 1 ? -v.x : v.x, signs & 2 ? -v.y : v.y, signs & 4 ? -v.z : v.z, signs & 8 ? -v.w : v.w);
+    return make_float4(signs & 1 ? -v.x : v.x, signs & 0x10000 ? -v.y : v.y, signs & 2 ? -v.z : v.z, signs & 0x20000 ? -v.w : v.w);
 }
 
 // Calls `BODY(F)` with the matrix's format as a constant.

@@ -12,21 +12,18 @@ __device__ __forceinline__ uint4 stream16(const void *p) { return __ldcs((const 
 
 __device__ __forceinline__ u32 word(uint4 v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
-// What IQ2_XXS looks up: magnitudes by index, and by seven signs eight bytes with the sign on top.
-struct Iq2Tables {
-    uint2 magnitudes[256];
-    uint2 signs[128];
+// The magnitudes of IQ2_XXS as eight halves, eight times over: each of eight lanes that read together has
+// banks of its own.
+struct Iq2Table {
+    uint4 eights[256][8];
 };
 
-// The top bit of each byte, by the low four bits.
-__device__ __forceinline__ u32 spread(u32 bits) { return (bits * 0x00204081u & 0x01010101u) << 7; }
-
-__device__ __forceinline__ void fill(Iq2Tables &t) {
-    for (u32 i = threadIdx.x; i < 256; i += blockDim.x) {
-        u64 eight = IQ2_XXS_GRID[i];
-        t.magnitudes[i] = make_uint2((u32)eight, (u32)(eight >> 32));
-        u32 signs = i | (__popc(i) & 1) << 7;
-        if (i < 128) t.signs[i] = make_uint2(spread(signs & 15), spread(signs >> 4));
+__device__ __forceinline__ void fill(Iq2Table &table) {
+    for (u32 i = threadIdx.x; i < 256 * 8; i += blockDim.x) {
+        u64 bytes = IQ2_XXS_GRID[i / 8];
+        u32 low = (u32)bytes, high = (u32)(bytes >> 32);
+        table.eights[i / 8][i % 8] = make_uint4(pair_sub(bytes_above_1024<0>(low), 0x64006400u), pair_sub(bytes_above_1024<1>(low), 0x64006400u),
+                                                pair_sub(bytes_above_1024<0>(high), 0x64006400u), pair_sub(bytes_above_1024<1>(high), 0x64006400u));
     }
 }
 
@@ -49,7 +46,7 @@ template <int F> struct Codes {
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
     __device__ __forceinline__ void begin(const Matrix &, u32 r, u32 b, u32) { row = r, block = b; }
     __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &m, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &m, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         run_by_floats(m, row, 256 * block + start(s, t), w);
     }
 };
@@ -62,7 +59,7 @@ template <> struct Codes<F16> {
         const u8 *codes = m.codes + 2 * ((u64)row * m.cols + 256 * block + 64 * s + 16 * t);
         q[2 * s] = stream16(codes), q[2 * s + 1] = stream16(codes + 16);
     }
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
 #pragma unroll
         for (u32 i = 0; i < 8; i++) w[i] = word(q[2 * s + i / 4], i % 4);
     }
@@ -77,7 +74,7 @@ template <> struct Codes<Q8_0> {
     __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
         q[s] = stream16(m.codes + (u64)row * m.cols + 256 * block + 64 * s + 16 * t);
     }
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         u32 scale = pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
@@ -99,7 +96,7 @@ template <> struct Codes<FP8> {
         const u8 *tiles = m.scales + (u64)(row / 128) * ((m.cols + 127) / 128) + 2 * block;
         scales = tiles[0] | tiles[1] << 8;
     }
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         // A code's fields, moved to where a half has them, are its value over 2^8.
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 8 + 4);
 #pragma unroll
@@ -122,7 +119,7 @@ template <> struct Codes<MXFP4> {
         scales = *(const u16 *)(m.scales + first);
     }
     __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         // A code's fields, moved to where a half has them, are its value over 2^14.
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
 #pragma unroll
@@ -146,7 +143,7 @@ template <> struct Codes<FP4> {
         scales = *(const u16 *)(m.scales + (u64)row * (m.cols / 32) + 8 * block + 2 * t);
     }
     __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
@@ -163,26 +160,23 @@ template <> struct Codes<FP4> {
 
 template <> struct Codes<IQ2_XXS> {
     uint4 q;
-    u32 scale;
+    uint2 sizes;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
     __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
         u64 at = (u64)row * (m.cols / 256) + block;
         q = stream16(m.codes + 64 * at + 16 * t);
-        scale = *(const u16 *)(m.scales + 2 * at);
+        sizes = __ldg((const uint2 *)(m.scales + 8 * at));
     }
     __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &tables, u32 s, u32, u32 (&w)[8]) const {
-        u32 indices = (s < 2 ? q.x : q.z) >> (s % 2 * 16), rest = s < 2 ? q.y : q.w;
-        u32 signs = rest >> (s % 2 * 14);
-        float size = f16_to_f32((u16)scale) * (4.0f * (float)(rest >> 28) + 2.0f);
-        u32 times = both(size), less = both(-1024.0f * size);
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32 t, u32 (&w)[8]) const {
+        u32 indices = s < 2 ? q.x : q.z, signs = s < 2 ? q.y : q.w;
+        // d (n + 1/2) / 4, times 16
+        u32 size = both(f16_to_f32((u16)sizes.y) * (float)((sizes.x >> (8 * t + s / 2 * 4) & 15) * 4 + 2));
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
-            uint2 eight = tables.magnitudes[indices >> (8 * i) & 255], minus = tables.signs[signs >> (7 * i) & 127];
-            w[4 * i] = pair_fma(bytes_above_1024<0>(eight.x), times, less) ^ bytes_on_top<0>(minus.x);
-            w[4 * i + 1] = pair_fma(bytes_above_1024<1>(eight.x), times, less) ^ bytes_on_top<1>(minus.x);
-            w[4 * i + 2] = pair_fma(bytes_above_1024<0>(eight.y), times, less) ^ bytes_on_top<0>(minus.y);
-            w[4 * i + 3] = pair_fma(bytes_above_1024<1>(eight.y), times, less) ^ bytes_on_top<1>(minus.y);
+            uint4 eight = table->eights[indices >> (s % 2 * 16 + 8 * i) & 255][threadIdx.x % 8];
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(eight, k), size) ^ (signs << (15 - (s % 2 * 8 + 4 * i + k)) & 0x80008000u);
         }
     }
 };
@@ -199,7 +193,7 @@ template <> struct Codes<Q2_K> {
         sizes = *(const u32 *)(meta + 16);
     }
     __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
         u32 times = both(16.0f * f16_to_f32((u16)sizes) * (float)(code & 15));
         u32 less = both(-16.0f * f16_to_f32((u16)(sizes >> 16)) * (float)(code >> 4));
@@ -221,7 +215,7 @@ template <> struct Codes<Q4_K> {
         meta = __ldg((const uint4 *)(m.scales + 16 * at));
     }
     __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         // Six bits each: of the first four sub-blocks whole, of the others four and two.
         u32 j = 2 * t + s % 2, shift = j % 4 * 8;
         u32 a = meta.y >> shift, b = meta.z >> shift, c = meta.w >> shift;
@@ -241,16 +235,22 @@ template <> struct Codes<Q4_K> {
 // What sums of products with decoded weights are multiplied with in the end.
 __device__ __forceinline__ float unscale(u32 format) { return format == F16 ? 1.0f : format == MXFP4 || format == FP4 ? 16.0f : 0.0625f; }
 
-// Calls `BODY(F)` with the format as a constant, where it has a decoder of its own.
+// Calls `BODY(F)` with the format as a constant, where it has a decoder of its own. IQ2_XXS is for experts
+// alone: its table takes much of a block's shared memory.
 #define FOR_CODES(format, BODY)            \
     switch (format) {                      \
     case F16: BODY(F16); break;            \
     case Q8_0: BODY(Q8_0); break;          \
     case Q2_K: BODY(Q2_K); break;          \
     case Q4_K: BODY(Q4_K); break;          \
-    case IQ2_XXS: BODY(IQ2_XXS); break;    \
     case MXFP4: BODY(MXFP4); break;        \
     case FP8: BODY(FP8); break;            \
     case FP4: BODY(FP4); break;            \
     default: BODY(OTHER); break;           \
+    }
+
+#define FOR_EXPERT_CODES(format, BODY)     \
+    switch (format) {                      \
+    case IQ2_XXS: BODY(IQ2_XXS); break;    \
+    default: FOR_CODES(format, BODY)       \
     }

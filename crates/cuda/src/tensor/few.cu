@@ -59,7 +59,7 @@ template <int F> struct Tile {
 };
 
 // One block of 256 columns. `x` is the lane's vector in each group of 8, at the block; null: there is none.
-template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &m, const Tile<F> &tile, const u16 *const (&x)[N], const Iq2Tables &tables, float (&sum)[N][4]) {
+template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &m, const Tile<F> &tile, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
     // As many activations are asked for at once as there are registers for.
     const u32 together = N == 1 && sizeof(Tile<F>) < 192 ? 4 : 2;
     u32 t = threadIdx.x % 4;
@@ -73,8 +73,8 @@ template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &
 #pragma unroll
         for (u32 s = 0; s < together; s++) {
             u32 a[8], b[8];
-            tile.a.run(m, tables, first + s, t, a);
-            tile.b.run(m, tables, first + s, t, b);
+            tile.a.run(m, table, first + s, t, a);
+            tile.b.run(m, table, first + s, t, b);
 #pragma unroll
             for (int n = 0; n < N; n++) mma_run(sum[n], a, b, runs[n][s].low, runs[n][s].high);
         }
@@ -104,7 +104,7 @@ template <int N> __device__ __forceinline__ void put_segment(float *at, const fl
 // Segments `first`, `first + step`, ... of 16 rows times up to 8 N vectors. The first weights are asked
 // for before the input is there: `ready` waits for it.
 template <int F, int N, class Ready>
-__device__ __forceinline__ void few_segments(const Matrix &m, u32 row, u32 first, u32 step, const u16 *const (&input)[N], const Iq2Tables &tables, float *partial, Ready ready) {
+__device__ __forceinline__ void few_segments(const Matrix &m, u32 row, u32 first, u32 step, const u16 *const (&input)[N], const Iq2Table *table, float *partial, Ready ready) {
     u32 blocks = m.cols / 256;
     Tile<F> tile;
     if (2 * first < blocks) tile.load(m, row, 2 * first);
@@ -117,7 +117,7 @@ __device__ __forceinline__ void few_segments(const Matrix &m, u32 row, u32 first
             const u16 *x[N];
 #pragma unroll
             for (int n = 0; n < N; n++) x[n] = input[n] ? input[n] + 256 * block : nullptr;
-            few_block<F, N>(m, tile, x, tables, sum);
+            few_block<F, N>(m, tile, x, table, sum);
         }
         put_segment<N>(partial + segment * 128 * N, sum);
     }
@@ -128,7 +128,6 @@ __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols),
 
 template <int N> __device__ __forceinline__ void half_products(const HalfProductsArgs &a) {
     extern __shared__ float partial[];
-    __shared__ Iq2Tables tables;
     invite();
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.x) i++;
@@ -148,10 +147,6 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
     }
     u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share;
     u32 tile = warp / share, row = ((blockIdx.x - p.p.first_block) * tiles + tile) * 16;
-    if (m.format == IQ2_XXS) {
-        fill(tables);
-        __syncthreads();
-    }
     // Tiles do not cross groups: a group's rows are a multiple of 16.
     u32 group = p.p.group_rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
     const u16 *input[N];
@@ -162,7 +157,7 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
     }
     auto ready = [] { await(); };
     if (tile < tiles && row < m.rows) {
-#define BODY(F) few_segments<F, N>(m, row, warp % share, share, input, tables, partial + tile * segments * 128 * N, ready)
+#define BODY(F) few_segments<F, N>(m, row, warp % share, share, input, nullptr, partial + tile * segments * 128 * N, ready)
         FOR_CODES(m.format, BODY)
 #undef BODY
     } else {

@@ -32,7 +32,7 @@ template <int N> __device__ __forceinline__ void copy_block(uint4 *stage, const 
 // 16 rows of each of two matrices (which may be the same) times all vectors. `stage` has room for two
 // blocks of the vectors; every thread of the block must call this.
 template <int F, int N>
-__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const Vectors<N> &vectors, uint4 *stage, const Iq2Tables &tables, float (&total)[2][N][4]) {
+__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const Vectors<N> &vectors, uint4 *stage, const Iq2Table *table, float (&total)[2][N][4]) {
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, blocks = upper.cols / 256;
     float sum[2][N][4] = {};
     copy_block<N>(stage, vectors, 0);
@@ -54,10 +54,10 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
         for (u32 s = 0; s < 4; s++) {
             u32 a[2][8], b[2][8], chunk = Codes<F>::start(s, t) / 8;
             if (s < 3) tiles[0].fetch(upper, upper_row, block, s + 1), tiles[1].fetch(lower, lower_row, block, s + 1);
-            tiles[0].a.run(upper, tables, s, t, a[0]);
-            tiles[0].b.run(upper, tables, s, t, b[0]);
-            tiles[1].a.run(lower, tables, s, t, a[1]);
-            tiles[1].b.run(lower, tables, s, t, b[1]);
+            tiles[0].a.run(upper, table, s, t, a[0]);
+            tiles[0].b.run(upper, table, s, t, b[0]);
+            tiles[1].a.run(lower, table, s, t, a[1]);
+            tiles[1].b.run(lower, table, s, t, b[1]);
 #pragma unroll
             for (int n = 0; n < N; n++) {
                 uint4 low = here[place(8 * n + g, chunk)], high = here[place(8 * n + g, chunk + 1)];
@@ -80,7 +80,6 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
 template <int N> __device__ __forceinline__ void many_half_products(const HalfProductsArgs &a) {
     extern __shared__ uint4 stage[];
     __shared__ Vectors<N> vectors;
-    __shared__ Iq2Tables tables;
     enter();
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.y) i++;
@@ -101,10 +100,9 @@ template <int N> __device__ __forceinline__ void many_half_products(const HalfPr
     u32 group = p.p.group_rows ? min(top, m.rows - 1) / p.p.group_rows : 0;
     if (threadIdx.x < 8 * N)
         vectors.at[threadIdx.x] = p.x + (u64)min(first + threadIdx.x, a.rows - 1) * p.p.x_stride + (u64)group * p.p.group_stride;
-    if (m.format == IQ2_XXS) fill(tables);
     __syncthreads();
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(m, row, m, row + 16, vectors, stage, tables, total)
+#define BODY(F) many_columns<F, N>(m, row, m, row + 16, vectors, stage, nullptr, total)
     FOR_CODES(m.format, BODY)
 #undef BODY
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;

@@ -44,9 +44,10 @@ pub fn tiles(cols: usize) -> usize {
     FEW_WARPS / segments(cols).min(FEW_WARPS)
 }
 
-/// Whether matrices of this format and so many columns have a product here.
+/// Whether matrices of this format and so many columns have a product here. IQ2_XXS is for experts.
 pub fn knows(format: u32, cols: usize) -> bool {
-    format != Format::F32 as u32 && cols.is_multiple_of(BLOCK) && cols <= WIDEST
+    let not_here = [Format::F32, Format::Iq2Xxs].map(|format| format as u32);
+    !not_here.contains(&format) && cols.is_multiple_of(BLOCK) && cols <= WIDEST
 }
 
 /// A product whose input, or output, may be halves.

@@ -78,7 +78,7 @@ fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
             let product = Product::new(weights, floats.address(), y.address());
             let mut product = HalfProduct::new(product, halves.address());
             let here = product.x != 0;
-            assert_eq!(here, format != Format::F32, "{format}");
+            assert_eq!(here, ![Format::F32, Format::Iq2Xxs].contains(&format), "{format}");
             product.y = if here { y_half.address() } else { 0 };
             let mut memory = Vec::new();
             let list = HalfProductList::new(&[product], |list| {

@@ -19,6 +19,7 @@ const PIECE: usize = 8 << 20;
 const THREADS: usize = 8;
 
 /// How the blocks of a format are cut: these bytes of each block are its codes, the others scale them.
+/// IQ2_XXS is rearranged more thoroughly, see its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planes {
     /// Bytes of a block.
@@ -27,6 +28,10 @@ pub struct Planes {
     pub codes_at: usize,
     /// How many bytes they are.
     pub codes: usize,
+    /// Bytes on the card that scale a block.
+    pub scales: usize,
+    /// What does it.
+    kernel: Kernel,
 }
 
 impl Planes {
@@ -45,7 +50,13 @@ impl Planes {
             Format::Iq2Xxs => (2, 64),
             Format::Mxfp4 => (1, 16),
         };
-        Some(Planes { block: format.block_bytes(), codes_at, codes })
+        let block = format.block_bytes();
+        let cut =
+            Planes { block, codes_at, codes, scales: block - codes, kernel: Kernel::SplitBlocks };
+        Some(match format {
+            Format::Iq2Xxs => Planes { scales: 8, kernel: Kernel::SplitIq2, ..cut },
+            _ => cut,
+        })
     }
 }
 
@@ -69,7 +80,7 @@ impl<'a> Job<'a> {
         let Job { codes, scales, planes, .. } = self;
         self.bytes.chunks(step).enumerate().map(move |(i, bytes)| {
             let blocks = i * (step / unit);
-            let (codes_each, scales_each) = planes.map_or((1, 0), |p| (p.codes, p.block - p.codes));
+            let (codes_each, scales_each) = planes.map_or((1, 0), |p| (p.codes, p.scales));
             Job {
                 bytes,
                 codes: codes + (blocks * codes_each) as u64,
@@ -155,7 +166,7 @@ fn work(
                 codes_bytes: planes.codes as u32,
                 unused: 0,
             };
-            stream.launch(kernels, Kernel::SplitBlocks, [1024, 1, 1], 256, 0, &args)?;
+            stream.launch(kernels, planes.kernel, [1024, 1, 1], 256, 0, &args)?;
         }
     }
     halves.iter().try_for_each(|(stream, ..)| stream.finish())
@@ -179,7 +190,7 @@ mod tests {
                 assert_eq!(piece.bytes.len() % unit, 0);
                 let blocks = (piece.bytes.len() / unit) as u64;
                 codes += blocks * planes.map_or(1, |p| p.codes as u64);
-                scales += blocks * planes.map_or(0, |p| (p.block - p.codes) as u64);
+                scales += blocks * planes.map_or(0, |p| p.scales as u64);
             }
             assert_eq!(pieces.iter().map(|p| p.bytes.len()).sum::<usize>(), bytes.len());
         }
