@@ -15,7 +15,7 @@ pub const ATTEND_ROWS: usize = 32;
 
 /// Where each activation lies on the card.
 pub struct Scratch {
-    memory: Buffer,
+    _memory: Option<Buffer>,
     /// `[rows, streams, hidden]`.
     pub streams: u64,
     /// `[rows, mix_rows]`.
@@ -88,6 +88,20 @@ pub struct QuantisedScratch {
 impl Scratch {
     /// Working memory for rounds of up to `rows` rows.
     pub fn new(device: &Device, c: &Config, rows: usize, int8: bool) -> Result<Scratch, CudaError> {
+        let (mut scratch, bytes) = Scratch::lay_out(c, rows, int8);
+        let memory = device.alloc(bytes, "working memory")?;
+        scratch.begin_at(memory.address());
+        scratch._memory = Some(memory);
+        Ok(scratch)
+    }
+
+    /// Bytes that rounds of up to `rows` rows work in.
+    pub fn bytes(c: &Config, rows: usize, int8: bool) -> usize {
+        Scratch::lay_out(c, rows, int8).1
+    }
+
+    /// Where everything lies, counted from the beginning, and how much it is.
+    fn lay_out(c: &Config, rows: usize, int8: bool) -> (Scratch, usize) {
         let mut bytes = 0usize;
         let mut take = |each: usize| {
             let at = bytes;
@@ -124,7 +138,7 @@ impl Scratch {
             head: take(4 * c.hidden),
             logits: take(4 * c.vocab),
             quantised: QuantisedScratch::default(),
-            memory: device.alloc(0, "working memory")?,
+            _memory: None,
         };
         if int8 {
             // A warp quantises 32 values, or four times 32, and no part of that.
@@ -149,12 +163,15 @@ impl Scratch {
                 ),
             };
         }
-        scratch.memory = device.alloc(bytes, "working memory")?;
-        let base = scratch.memory.address();
-        for at in scratch.all() {
+        (scratch, bytes)
+    }
+
+    /// Turns places into addresses.
+    fn begin_at(&mut self, base: u64) {
+        for at in self.all() {
             *at += base;
         }
-        let QuantisedScratch { x, qr, heads, low, middle, head } = &mut scratch.quantised;
+        let QuantisedScratch { x, qr, heads, low, middle, head } = &mut self.quantised;
         for quantised in [x, qr, heads, low, middle, head] {
             // Sums come last, so they are nowhere only where nothing is.
             if quantised.sums != 0 {
@@ -163,7 +180,6 @@ impl Scratch {
                 quantised.sums += base;
             }
         }
-        Ok(scratch)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {

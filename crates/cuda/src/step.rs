@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use ds4_model::{Compression, Model};
+use ds4_model::{Compression, Config, Model};
 
 use crate::{
     attend::{self, AttendArgs},
     compress::{self, CompressArgs, CompressorArgs},
-    device::{Buffer, Device, Graph, Kernel, Kernels, Pinned},
+    device::{Buffer, Device, Graph, Kernel, Kernels, Mark, Pinned, Times},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs},
     hyper,
@@ -22,6 +22,7 @@ use crate::{
     rows::{self, KeepArgs, PendingArgs, SaveArgs},
     scratch::{ATTEND_ROWS, Scratch},
     slot::{LayerShape, Shape},
+    stages::Part,
     weights::{Hyper, Layer, Weights},
 };
 
@@ -39,6 +40,27 @@ pub struct Key {
     pub capacity: usize,
 }
 
+/// How many scores a row has room for when the longest timeline of the round ends at `longest`; 0 if
+/// no row has to choose.
+pub fn score_room(config: &Config, longest: usize) -> usize {
+    let visible = longest / Compression::Csa.ratio();
+    if visible <= config.indexer.top_k || !config.layers.contains(&Compression::Csa) {
+        return 0;
+    }
+    visible.next_power_of_two().max(1024)
+}
+
+/// How many rows of every ring there is room for when `rows` have to be saved.
+pub fn undo_room(rows: usize) -> usize {
+    rows.next_power_of_two()
+}
+
+/// A round's launches, and the marks between them while they are timed.
+struct Recording {
+    graph: Graph,
+    marks: Vec<Mark>,
+}
+
 /// What a step works with, at fixed addresses.
 pub struct Step {
     weights: Weights,
@@ -54,7 +76,7 @@ pub struct Step {
     scores: Buffer,
     capacity: usize,
     /// Rounds seen before, and, from the second time on, their recordings.
-    recorded: HashMap<Key, Option<Graph>>,
+    recorded: HashMap<Key, Option<Recording>>,
     int8: bool,
 }
 
@@ -115,9 +137,12 @@ impl Step {
     /// Room to save `rows` rows of every ring.
     pub fn reserve_undo(&mut self, setting: Setting<'_>, rows: usize) -> Result<(), CudaError> {
         if rows > self.undo_rows {
-            let room = rows.next_power_of_two();
-            // What was recorded names the old addresses.
+            let room = undo_room(rows);
+            // What was recorded names the old addresses. The old memory goes first, so that there is
+            // never room needed for both.
             self.recorded.clear();
+            self.undo_rows = 0;
+            self.undo = setting.device.alloc(0, "rows to go back to")?;
             self.undo = setting
                 .device
                 .alloc(room * setting.shape.ring_row_bytes(), "rows to go back to")?;
@@ -133,12 +158,7 @@ impl Step {
         setting: Setting<'_>,
         longest: usize,
     ) -> Result<usize, CudaError> {
-        let config = &setting.model.config;
-        let visible = longest / Compression::Csa.ratio();
-        if visible <= config.indexer.top_k || !config.layers.contains(&Compression::Csa) {
-            return Ok(0);
-        }
-        let capacity = visible.next_power_of_two().max(1024);
+        let capacity = score_room(&setting.model.config, longest);
         if capacity > self.capacity {
             self.recorded.clear();
             self.scores =
@@ -154,10 +174,9 @@ impl Step {
     }
 
     /// The word in which the kernels reported a fault, and the logits, after a round.
-    pub fn results(&self) -> (u32, &[[u8; 4]]) {
-        let (head, logits) = self.results.bytes().split_at(HEAD_BYTES);
-        let fault = head.as_chunks().0.first().map_or(u32::MAX, |&word| u32::from_le_bytes(word));
-        (fault, logits.as_chunks().0)
+    pub fn results(&self) -> (u32, &[f32]) {
+        let fault = self.results.values(0).first().copied().unwrap_or(u32::MAX);
+        (fault, self.results.values(HEAD_BYTES))
     }
 
     /// Forgets all recordings: what is recorded next may be marked for times.
@@ -165,34 +184,47 @@ impl Step {
         self.recorded.clear();
     }
 
-    /// Runs a round to its end.
-    pub fn run(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
+    /// The model on the card.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Runs a round to its end. Times are those of its launches, if they are wanted.
+    pub fn run(&mut self, setting: Setting<'_>, key: Key) -> Result<Times, CudaError> {
         let device = setting.device;
-        if key.rows > RECORDED_ROWS {
-            self.enqueue(setting, key)?;
-            return device.finish();
-        }
         match self.recorded.get(&key) {
+            _ if key.rows > RECORDED_ROWS => self.run_once(setting, key),
             // The first time nothing is recorded: it is then that the driver loads the kernels.
             None => {
-                self.enqueue(setting, key)?;
+                let times = self.run_once(setting, key)?;
                 self.recorded.insert(key, None);
+                Ok(times)
             }
             Some(None) => {
-                device.forget_marks();
                 let graph = device.record(|| self.enqueue(setting, key))?;
-                device.replay(&graph)?;
-                self.recorded.insert(key, Some(graph));
+                let recording = Recording { graph, marks: device.take_marks() };
+                let times = recording.run(device)?;
+                self.recorded.insert(key, Some(recording));
+                Ok(times)
             }
-            Some(Some(graph)) => device.replay(graph)?,
+            Some(Some(recording)) => recording.run(device),
         }
-        device.finish()
+    }
+
+    fn run_once(&mut self, setting: Setting<'_>, key: Key) -> Result<Times, CudaError> {
+        self.enqueue(setting, key)?;
+        setting.device.finish()?;
+        setting.device.times(&setting.device.take_marks())
     }
 
     fn enqueue(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
         let Setting { device, kernels, model, shape, frequencies } = setting;
         let told = self.told.address();
         let bytes = round::upload_bytes(key.rows, frequencies);
+        // What a round before has marked and not taken is of no use.
+        device.take_marks();
+        device.enter(Part::Copies);
+        device.mark(None)?;
         // SAFETY: the target has room for the longest round, and the bytes are written again only after
         // the round has been waited for.
         unsafe { device.send(&self.tell, 0..bytes, told) }?;
@@ -217,9 +249,19 @@ impl Step {
         };
         rows::save(device, kernels, shape.rings.len(), key.rows, &save)?;
         launches.forward(&self.weights)?;
+        device.enter(Part::Copies);
         device.fetch(told, &mut self.results, 0..4)?;
         let logits = HEAD_BYTES..HEAD_BYTES + 4 * key.wanted * model.config.vocab;
-        device.fetch(self.scratch.logits, &mut self.results, logits)
+        device.fetch(self.scratch.logits, &mut self.results, logits)?;
+        device.mark(None)
+    }
+}
+
+impl Recording {
+    fn run(&self, device: &Device) -> Result<Times, CudaError> {
+        device.replay(&self.graph)?;
+        device.finish()?;
+        device.times(&self.marks)
     }
 }
 
@@ -248,6 +290,7 @@ impl Launches<'_> {
             count: config.streams as u32,
             unused: 0,
         };
+        self.device.enter(Part::Embedding);
         embed::embed(self.device, self.kernels, self.key.rows, &args)?;
         for (l, (layer, of)) in weights.layers.iter().zip(&self.shape.layers).enumerate() {
             self.read(&layer.attn_hc, 2 * l, false)?;
@@ -257,6 +300,7 @@ impl Launches<'_> {
         }
         self.read(&weights.head_hc, 2 * weights.layers.len(), true)?;
         if self.key.wanted > 0 {
+            self.device.enter(Part::Head);
             self.multiply(&weights.output, self.key.wanted)?;
         }
         Ok(())
@@ -271,6 +315,7 @@ impl Launches<'_> {
 
     /// Ends the block before, `stage`, and makes the input of the next.
     fn read(&self, next: &Hyper, stage: usize, head: bool) -> Result<(), CudaError> {
+        self.device.enter(Part::Streams);
         let (config, s) = (&self.model.config, self.scratch);
         let (hidden, n) = (config.hidden as u32, config.streams as u32);
         let mix_rows = config.mix_rows() as u32;
@@ -313,17 +358,23 @@ impl Launches<'_> {
 
     fn attention(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
         let (device, kernels, rows) = (self.device, self.kernels, self.key.rows);
+        self.device.enter(Part::AttentionIn);
         self.multiply(&layer.inputs, rows)?;
+        self.device.enter(Part::Compress);
         self.keep(layer, of)?;
         self.compress(layer, of)?;
+        self.device.enter(Part::Queries);
         self.multiply(&layer.queries, rows)?;
         for first in (0..rows).step_by(ATTEND_ROWS) {
             let count = ATTEND_ROWS.min(rows - first);
             if of.kind == Compression::Csa && self.key.capacity > 0 {
+                self.device.enter(Part::Index);
                 self.choose(of, first, count)?;
             }
+            self.device.enter(Part::Attend);
             attend::attend(device, kernels, count, &self.attend_args(layer, of, first))?;
         }
+        self.device.enter(Part::AttentionOut);
         self.multiply(&layer.low, rows)?;
         self.multiply(&layer.output, rows)
     }
@@ -482,6 +533,7 @@ impl Launches<'_> {
 
     fn experts(&self, number: usize, layer: &Layer) -> Result<(), CudaError> {
         let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
+        self.device.enter(Part::Route);
         self.multiply(&layer.router, rows)?;
         let route = RouteArgs {
             rows: self.rows,
@@ -496,6 +548,7 @@ impl Launches<'_> {
             unused: 0,
         };
         experts::route(self.device, self.kernels, rows, &route)?;
+        self.device.enter(Part::ExpertsIn);
         let [gate, up, down] = layer.experts;
         let [shared_gate, shared_up, shared_down] = layer.shared;
         let args = ExpertsArgs {

@@ -21,6 +21,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../experts/kernel.cu"),
     include_str!("../int8/kernel.cu"),
     include_str!("../upload/kernel.cu"),
+    include_str!("../read_rate/kernel.cu"),
 );
 
 /// Tells the source of the kernels from every other: the name of what is compiled from it.

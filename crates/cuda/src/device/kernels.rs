@@ -52,6 +52,7 @@ kernels! {
     ExpertsIn = "experts_in",
     ExpertsOut = "experts_out",
     SplitBlocks = "split_blocks",
+    ReadWeights = "read_weights",
 }
 
 /// Compute capability from which on kernels of a stream may overlap.
@@ -206,6 +207,6 @@ impl Device {
         }
         .result()
         .map_err(driver("starting a kernel"))?;
-        self.mark(kernel)
+        self.mark(Some(kernel))
     }
 }
