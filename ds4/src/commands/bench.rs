@@ -31,6 +31,7 @@ pub fn run(setup: &Setup, wanted: &Bench, out: &mut dyn Write, term: Term) -> Re
         warm_up: wanted.warm_up,
         session: loaded.session,
         never: loaded.tokenizer.eos(),
+        stages: wanted.roofline,
     };
     let tokens = tokens(&loaded, &wanted.prompt, most, term)?;
     let mut line = term.progress();
@@ -40,7 +41,10 @@ pub fn run(setup: &Setup, wanted: &Bench, out: &mut dyn Write, term: Term) -> Re
             match doing {
                 Doing::Prefill { run, .. } if run > last_run => {
                     last_run = run;
-                    line.show(&format!("run {run} of {}", wanted.runs));
+                    line.show(&match wanted.runs {
+                        runs if run > runs => "one more run, for the stages".to_owned(),
+                        runs => format!("run {run} of {runs}"),
+                    });
                 }
                 doing => line.flash(&doing.to_string()),
             }

@@ -9,7 +9,7 @@ use crate::{Summary, statistics::ratio};
 pub fn table(report: &Report) -> String {
     let mut text = facts(report);
     text += "\n ctx tokens  prefill t/s  (min - max)          batch  decode t/s  (min - max)          \
-             ms p50   ms p99  GB/token  share\n";
+             t/s each   ms p50   ms p99  GB/token  share\n";
     for frontier in &report.frontiers {
         let prefill = &frontier.prefill;
         let left =
@@ -23,10 +23,11 @@ pub fn table(report: &Report) -> String {
             line(
                 &mut text,
                 format_args!(
-                    "{left:<46}{:>5}  {:>10.2}  {:<20}{:>7.2}  {:>7.2}  {:>8.3}  {:>4.0} %",
+                    "{left:<46}{:>5}  {:>10.2}  {:<20}{:>8.2}  {:>7.2}  {:>7.2}  {:>8.3}  {:>4.0} %",
                     decode.batch,
                     rate.median(),
                     range(rate),
+                    decode.rate_each(),
                     1e3 * decode.step_median,
                     1e3 * decode.step_99,
                     decode.bytes_per_token / 1e9,
@@ -39,8 +40,8 @@ pub fn table(report: &Report) -> String {
     line(
         &mut text,
         format_args!(
-            "\nmedians of {} runs after {} to warm up; decode counts all sessions together; \
-             share is what a token must read, against the read bandwidth",
+            "\nmedians of {} runs after {} to warm up; decode counts all sessions together, then \
+             each of them; share is what a token must read, against the read bandwidth",
             report.options.runs, report.options.warm_up
         ),
     );
@@ -83,14 +84,17 @@ fn facts(report: &Report) -> String {
             subject.prompt
         ),
     );
+    let all = gigabytes(&limits.read_all);
     fact(
         "limits",
-        format!(
-            "reads {} GB/s with {} cores, {} GB/s with one",
-            gigabytes(&limits.read_all),
-            limits.cores,
-            gigabytes(&limits.read_one)
-        ),
+        match &limits.card {
+            Some(card) => format!("{card}, which reads {all} GB/s of its memory"),
+            None => format!(
+                "reads {all} GB/s with {} cores, {} GB/s with one",
+                limits.cores,
+                gigabytes(&limits.read_one)
+            ),
+        },
     );
     if let Some(peak) = &limits.integers {
         fact(
@@ -205,6 +209,17 @@ mod tests {
         assert_eq!(rows.len(), 4, "{text}");
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "columns line up: {text}");
         assert!(text.lines().all(|line| line.len() < 200));
+    }
+
+    #[test]
+    fn a_card_is_named_and_compared_with_itself() {
+        let mut report = example::report();
+        report.limits.card = Some("Example GPU".into());
+        report.options.stages = true;
+        let text = table(&report);
+        assert!(text.contains("Example GPU, which reads 10.0 (9.0 - 11.0) GB/s"), "{text}");
+        assert!(text.contains("a run of their own"), "{text}");
+        assert!(!text.contains("with one"), "{text}");
     }
 
     #[test]
