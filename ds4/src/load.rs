@@ -166,7 +166,7 @@ fn on_a_card(
         card => card?,
     };
     let options = cuda_options(setup);
-    let memory = memory_plan(model, &options, session.chunk, session.context)?;
+    let memory = memory_plan(model, &options, session.chunk)?;
     let (name, free, context) = (&card.info().name, card.free_memory()?, session.context as u64);
     memory
         .check(free, 1, context)

@@ -1,7 +1,7 @@
 //! What a model and its sessions will take on a card, from numbers alone: nothing is taken to know it.
 
 use ds4_engine::MemoryPlan;
-use ds4_model::{ExpertWeights, LayerWeights, Matrix, Model, Routing};
+use ds4_model::{Compression, ExpertWeights, LayerWeights, Matrix, Model, Routing};
 
 use crate::{
     device::{Device, DeviceInfo},
@@ -10,7 +10,7 @@ use crate::{
     rows::RowFormats,
     scratch::{ATTEND_ROWS, Scratch},
     slot::Shape,
-    step::{score_room, undo_room},
+    step::undo_room,
     weights::{DRAWER, bytes},
 };
 
@@ -44,13 +44,11 @@ impl Card {
     }
 }
 
-/// The plan for a model on a card, for sessions of up to `context` tokens that are read `chunk` tokens
-/// at a time.
+/// The plan for a model on a card, with sessions that are read `chunk` tokens at a time.
 pub fn memory_plan(
     model: &Model,
     options: &CudaOptions,
     chunk: usize,
-    context: usize,
 ) -> Result<MemoryPlan, CudaError> {
     options.check()?;
     let config = &model.config;
@@ -58,12 +56,18 @@ pub fn memory_plan(
         .map_err(|source| CudaError::Rows { model: config.name.clone(), source })?;
     let shape = Shape::new(config, formats, options);
     let undo = undo_room(chunk.min(shape.deepest())).saturating_mul(shape.ring_row_bytes());
-    let scores = score_room(config, context).saturating_mul(4 * ATTEND_ROWS);
     let told = round::upload_bytes(options.rows, &Frequencies::new(&config.rope));
-    let scratch = [Scratch::bytes(config, options.rows, options.int8), undo, scores, told]
+    let scratch = [Scratch::bytes(config, options.rows, options.int8), undo, told]
         .into_iter()
         .fold(DRIVER_BYTES, |sum, part| sum.saturating_add(part as u64));
-    Ok(MemoryPlan { weights: weight_bytes(model), scratch, session: shape.cost(options) })
+    let mut session = shape.cost(options);
+    if config.layers.contains(&Compression::Csa) {
+        // Scores of index rows are there once for all sessions, and grow with the longest; room for
+        // them doubles when it grows.
+        let scores = 2 * 4 * ATTEND_ROWS * 1024 / Compression::Csa.ratio();
+        session.per_1k_tokens = session.per_1k_tokens.saturating_add(scores as u64);
+    }
+    Ok(MemoryPlan { weights: weight_bytes(model), scratch, session })
 }
 
 /// The weights as they are brought to the card: each matrix by itself, but the experts of a layer in
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn weights_are_planned_as_they_are_in_the_file_and_a_little_more() {
         let model = fixture();
-        let plan = memory_plan(&model, &CudaOptions::default(), 512, 4096).unwrap();
+        let plan = memory_plan(&model, &CudaOptions::default(), 512).unwrap();
         let file: u64 = model.weights.matrices().map(bytes).sum();
         assert!(plan.weights >= file + DRAWER as u64, "{} of {file}", plan.weights);
         let matrices =
@@ -139,22 +143,20 @@ mod tests {
     fn what_grows_with_an_option_is_planned_to_grow() {
         let model = fixture();
         let usual = CudaOptions::default();
-        let plan = |options, chunk, context| memory_plan(&model, &options, chunk, context).unwrap();
-        let base = plan(usual, 1, 1024);
+        let plan = |options, chunk| memory_plan(&model, &options, chunk).unwrap();
+        let base = plan(usual, 1);
         assert!(base.scratch > DRIVER_BYTES);
-        let int8 = CudaOptions { int8: true, ..usual };
-        assert!(plan(int8, 1, 1024).scratch > base.scratch);
-        assert!(plan(CudaOptions { rows: 256, ..usual }, 1, 1024).scratch > base.scratch);
-        assert!(plan(usual, 128, 1024).scratch > base.scratch, "rows to go back to");
-        assert!(plan(usual, 1, 1 << 20).scratch > base.scratch, "scores of index rows");
-        let deep = plan(CudaOptions { rewind: 1000, ..usual }, 1, 1024).session;
+        assert!(plan(CudaOptions { int8: true, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(CudaOptions { rows: 256, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(usual, 128).scratch > base.scratch, "rows to go back to");
+        let deep = plan(CudaOptions { rewind: 1000, ..usual }, 1).session;
         assert!(deep.fixed > base.session.fixed);
         assert_eq!(deep.per_1k_tokens, base.session.per_1k_tokens);
-        let forgetful = plan(CudaOptions { boundary: 0, ..usual }, 1, 1024).session;
+        let forgetful = plan(CudaOptions { boundary: 0, ..usual }, 1).session;
         assert!(forgetful.fixed < base.session.fixed);
         // A round is no longer than its rings: a chunk beyond them saves nothing more.
-        assert_eq!(plan(usual, 1 << 20, 1024).scratch, plan(usual, 1 << 21, 1024).scratch);
-        memory_plan(&model, &CudaOptions { rows: 0, ..usual }, 1, 1).unwrap_err();
+        assert_eq!(plan(usual, 1 << 20).scratch, plan(usual, 1 << 21).scratch);
+        memory_plan(&model, &CudaOptions { rows: 0, ..usual }, 1).unwrap_err();
     }
 
     #[test]
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn a_card_that_is_too_small_is_told_by_how_much() {
         let model = fixture();
-        let plan = memory_plan(&model, &CudaOptions::default(), 512, 4096).unwrap();
+        let plan = memory_plan(&model, &CudaOptions::default(), 512).unwrap();
         let refusal = plan.check(plan.weights, 1, 4096).unwrap_err().to_string();
         assert!(refusal.contains("the model alone does not fit"), "{refusal}");
         let room = plan.bytes(1, 2048);

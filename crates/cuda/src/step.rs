@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ds4_model::{Compression, Config, Model};
+use ds4_model::{Compression, Model};
 
 use crate::{
     attend::{self, AttendArgs},
@@ -38,16 +38,6 @@ pub struct Key {
     pub wanted: usize,
     /// Room for the scores of a row's index rows; 0 if no row has to choose.
     pub capacity: usize,
-}
-
-/// How many scores a row has room for when the longest timeline of the round ends at `longest`; 0 if
-/// no row has to choose.
-pub fn score_room(config: &Config, longest: usize) -> usize {
-    let visible = longest / Compression::Csa.ratio();
-    if visible <= config.indexer.top_k || !config.layers.contains(&Compression::Csa) {
-        return 0;
-    }
-    visible.next_power_of_two().max(1024)
 }
 
 /// How many rows of every ring there is room for when `rows` have to be saved.
@@ -158,7 +148,12 @@ impl Step {
         setting: Setting<'_>,
         longest: usize,
     ) -> Result<usize, CudaError> {
-        let capacity = score_room(&setting.model.config, longest);
+        let config = &setting.model.config;
+        let visible = longest / Compression::Csa.ratio();
+        if visible <= config.indexer.top_k || !config.layers.contains(&Compression::Csa) {
+            return Ok(0);
+        }
+        let capacity = visible.next_power_of_two().max(1024);
         if capacity > self.capacity {
             self.recorded.clear();
             self.scores =

@@ -139,7 +139,7 @@ fn stages(text: &mut String, title: &str, stages: &[StageCost], limits: &Limits)
     line(text, format_args!("\n{title}"));
     line(text, "  stage                      us  time      GB/s  share     GOP/s  share");
     let bandwidth = limits.read_all.median();
-    let peak = limits.integers.as_ref().map_or(0.0, IntegerPeak::operations);
+    let peak = limits.integers.as_ref().map(IntegerPeak::operations);
     let time: f64 = stages.iter().map(|stage| stage.seconds.median()).sum();
     let total = StageCost {
         name: "all",
@@ -152,14 +152,17 @@ fn stages(text: &mut String, title: &str, stages: &[StageCost], limits: &Limits)
         line(
             text,
             format_args!(
-                "  {:<20}{:>9.1}  {:>3.0} %  {:>7.2}  {:>3.0} %  {:>8.1}  {:>3.0} %",
+                "  {:<20}{:>9.1}  {:>3.0} %  {:>7.2}  {:>3.0} %  {:>8.1}  {}",
                 stage.name,
                 1e6 * seconds,
                 100.0 * ratio(seconds, time),
                 stage.bandwidth() / 1e9,
                 100.0 * ratio(stage.bandwidth(), bandwidth),
                 stage.rate() / 1e9,
-                100.0 * ratio(stage.rate(), peak),
+                match peak {
+                    Some(peak) => format!("{:>3.0} %", 100.0 * ratio(stage.rate(), peak)),
+                    None => "  -".to_owned(),
+                },
             ),
         );
     }
@@ -232,6 +235,9 @@ mod tests {
         };
         assert_eq!(row("experts"), "experts 75.0 75 % 8.00 80 % 32.0 2 %");
         assert_eq!(row("all"), "all 100.0 100 % 6.50 65 % 26.0 1 %");
+        let mut report = example::report();
+        report.limits.integers = None;
+        assert!(roofline(&report).contains("80 %      32.0    -\n"), "no peak, no share");
     }
 
     #[test]
