@@ -189,6 +189,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MIB: f64 = (1 << 20) as f64;
         match self.0 as f64 / MIB {
+            mib if mib < 1.0 => write!(f, "{:.1} KiB", mib * 1024.0),
             mib if mib < 1024.0 => write!(f, "{mib:.1} MiB"),
             mib => write!(f, "{:.1} GiB", mib / 1024.0),
         }
