@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
-use ds4_engine::{Engine, Logits, Session, SessionOptions, Stage, top_logprobs};
+use ds4_engine::{Engine, Logits, Session, SessionOptions, Stage, argmax, top_logprobs};
 use ds4_host::Memory;
 
 use super::{
@@ -290,9 +290,15 @@ impl Bench<'_> {
 
 /// The most probable token but one.
 fn best(logits: &[f32], never: Option<u32>) -> u32 {
-    let allowed = (0u32..).zip(logits).filter(|(id, _)| Some(*id) != never);
-    let best = allowed.reduce(|best, other| if other.1 > best.1 { other } else { best });
-    best.map_or(0, |(id, _)| id)
+    let place = never.map_or(logits.len(), |id| logits.len().min(id as usize));
+    let (before, after) = logits.split_at(place);
+    let first = argmax(before);
+    let second = argmax(after.get(1..).unwrap_or_default()).map(|id| id + place as u32 + 1);
+    let logit = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    match (first, second) {
+        (Some(first), Some(second)) if logit(second) > logit(first) => second,
+        (first, second) => first.or(second).unwrap_or(0),
+    }
 }
 
 /// What all runs say of one context length.
@@ -363,6 +369,9 @@ mod tests {
         for (logits, never, id) in [
             (&[1.0, 3.0, 2.0][..], None, 1),
             (&[1.0, 3.0, 2.0], Some(1), 2),
+            (&[2.0, 3.0, 2.0], Some(1), 0),
+            (&[1.0, 2.0, 3.0], Some(7), 2),
+            (&[1.0, 2.0, 3.0], Some(0), 2),
             (&[1.0, 1.0], None, 0),
             (&[1.0], Some(0), 0),
             (&[], None, 0),
