@@ -19,11 +19,12 @@ use crate::{
     options::{CudaError, CudaOptions},
     plan::{Card, memory_plan},
     read_rate,
+    recording::Key,
     round::{self, Frequencies, Place},
     rows::{RingCopy, RowFormats},
     slot::{Boundary, Shape, Slot, Tools},
     stages::Meter,
-    step::{Key, Setting, Step},
+    step::{Setting, Step},
     transfer,
 };
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ds4_engine::Stage;
 
-use crate::device::{Kernel, Times};
+use crate::device::Times;
 
 /// The parts of a forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,13 +59,11 @@ const NAMES: [&str; PARTS] = [
 ];
 
 impl Part {
-    /// The part that a kernel belongs to when it was launched in this one: the launcher of the experts
-    /// starts both of theirs.
-    pub fn of(self, kernel: Kernel) -> Part {
-        match kernel {
-            Kernel::ExpertsOut | Kernel::Experts8Out => Part::ExpertsOut,
-            _ => self,
-        }
+    /// The part that a kernel belongs to which was launched in this one. The experts have one launcher
+    /// for both of their parts, so it is the names of their kernels that tell.
+    pub fn of(self, kernel: &str) -> Part {
+        let ends = kernel.contains("_out") || kernel.starts_with("join_");
+        if self == Part::ExpertsIn && ends { Part::ExpertsOut } else { self }
     }
 }
 
@@ -126,13 +124,14 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Kernel;
 
     #[test]
     fn rounds_add_up_by_part_and_by_kernel() {
         let mut meter = Meter::default();
         let times = vec![
             (Some(Kernel::Products1), Part::Route, 1e-6),
-            (Some(Kernel::Experts8In), Part::ExpertsIn, 2e-6),
+            (Some(Kernel::ExpertsIn), Part::ExpertsIn, 2e-6),
             (Some(Kernel::Products1), Part::Head, 4e-6),
             (None, Part::Copies, 8e-6),
         ];
@@ -146,19 +145,27 @@ mod tests {
         assert_eq!(stages.iter().map(|stage| stage.nanoseconds).sum::<u64>(), 30_000);
         assert_eq!(stages.len(), PARTS);
         let [(first, runs, seconds), (second, ..)] = meter.kernels()[..] else { panic!() };
-        assert_eq!((first, runs, second), ("products_1", 4, "experts8_in"));
+        assert_eq!((first, runs, second), ("products_1", 4, "experts_in"));
         assert!((seconds - 10e-6).abs() < 1e-12);
     }
 
     #[test]
-    fn a_kernel_is_of_the_part_that_launches_it_but_for_one_launcher() {
+    fn a_kernel_is_of_the_part_that_launches_it_but_for_the_experts() {
         for (entered, kernel, part) in [
-            (Part::Queries, Kernel::Products8, Part::Queries),
-            (Part::ExpertsIn, Kernel::ExpertsIn, Part::ExpertsIn),
-            (Part::ExpertsIn, Kernel::ExpertsOut, Part::ExpertsOut),
-            (Part::ExpertsIn, Kernel::Experts8Out, Part::ExpertsOut),
+            (Part::Queries, "products_8", Part::Queries),
+            (Part::AttentionOut, "attend_join", Part::AttentionOut),
+            (Part::ExpertsIn, "experts_in", Part::ExpertsIn),
+            (Part::ExpertsIn, "half_experts_in_16", Part::ExpertsIn),
+            (Part::ExpertsIn, "experts8_out", Part::ExpertsOut),
+            (Part::ExpertsIn, "half_experts_out_16", Part::ExpertsOut),
+            (Part::ExpertsIn, "join_experts", Part::ExpertsOut),
         ] {
-            assert_eq!(entered.of(kernel), part, "{kernel:?}");
+            assert_eq!(entered.of(kernel), part, "{kernel}");
         }
+        let known = [Kernel::ExpertsIn, Kernel::ExpertsOut].map(|kernel| {
+            let entered = Part::ExpertsIn;
+            entered.of(kernel.name())
+        });
+        assert_eq!(known, [Part::ExpertsIn, Part::ExpertsOut]);
     }
 }

@@ -1,14 +1,14 @@
 //! One round through the model: embedding, every layer, head. What is launched depends on a few sizes
 //! alone, so the sequence can be recorded and replayed.
 
-use std::collections::HashMap;
+use std::mem;
 
 use ds4_model::{Compression, Model};
 
 use crate::{
     attend::{self, AttendArgs},
     compress::{self, CompressArgs, CompressorArgs},
-    device::{Buffer, Device, Graph, Kernel, Kernels, Mark, Pinned, Times},
+    device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs},
     hyper,
@@ -16,6 +16,7 @@ use crate::{
     int8,
     matvec::{self, ProductList},
     options::CudaError,
+    recording::{Key, Recordings},
     round::{
         self, Frequencies, HEAD_BYTES, ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW,
     },
@@ -26,29 +27,9 @@ use crate::{
     weights::{Hyper, Layer, Weights},
 };
 
-/// Rounds of up to so many rows are recorded: longer ones keep the card busy between launches.
-const RECORDED_ROWS: usize = 16;
-
-/// What decides which launches a round has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Rows of the round.
-    pub rows: usize,
-    /// Rows that give logits.
-    pub wanted: usize,
-    /// Room for the scores of a row's index rows; 0 if no row has to choose.
-    pub capacity: usize,
-}
-
 /// How many rows of every ring there is room for when `rows` have to be saved.
 pub fn undo_room(rows: usize) -> usize {
     rows.next_power_of_two()
-}
-
-/// A round's launches, and the marks between them while they are timed.
-struct Recording {
-    graph: Graph,
-    marks: Vec<Mark>,
 }
 
 /// What a step works with, at fixed addresses.
@@ -65,8 +46,7 @@ pub struct Step {
     undo_rows: usize,
     scores: Buffer,
     capacity: usize,
-    /// Rounds seen before, and, from the second time on, their recordings.
-    recorded: HashMap<Key, Option<Recording>>,
+    recordings: Recordings,
     int8: bool,
 }
 
@@ -109,7 +89,7 @@ impl Step {
             undo_rows: 0,
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
-            recorded: HashMap::new(),
+            recordings: Recordings::default(),
             int8,
         })
     }
@@ -130,7 +110,7 @@ impl Step {
             let room = undo_room(rows);
             // What was recorded names the old addresses. The old memory goes first, so that there is
             // never room needed for both.
-            self.recorded.clear();
+            self.recordings.clear();
             self.undo_rows = 0;
             self.undo = setting.device.alloc(0, "rows to go back to")?;
             self.undo = setting
@@ -155,7 +135,7 @@ impl Step {
         }
         let capacity = visible.next_power_of_two().max(1024);
         if capacity > self.capacity {
-            self.recorded.clear();
+            self.recordings.clear();
             self.scores =
                 setting.device.alloc(4 * ATTEND_ROWS * capacity, "scores of index rows")?;
             self.capacity = capacity;
@@ -176,7 +156,7 @@ impl Step {
 
     /// Forgets all recordings: what is recorded next may be marked for times.
     pub fn forget_recordings(&mut self) {
-        self.recorded.clear();
+        self.recordings.clear();
     }
 
     /// The model on the card.
@@ -186,30 +166,10 @@ impl Step {
 
     /// Runs a round to its end. Times are those of its launches, if they are wanted.
     pub fn run(&mut self, setting: Setting<'_>, key: Key) -> Result<Times, CudaError> {
-        let device = setting.device;
-        match self.recorded.get(&key) {
-            _ if key.rows > RECORDED_ROWS => self.run_once(setting, key),
-            // The first time nothing is recorded: it is then that the driver loads the kernels.
-            None => {
-                let times = self.run_once(setting, key)?;
-                self.recorded.insert(key, None);
-                Ok(times)
-            }
-            Some(None) => {
-                let graph = device.record(|| self.enqueue(setting, key))?;
-                let recording = Recording { graph, marks: device.take_marks() };
-                let times = recording.run(device)?;
-                self.recorded.insert(key, Some(recording));
-                Ok(times)
-            }
-            Some(Some(recording)) => recording.run(device),
-        }
-    }
-
-    fn run_once(&mut self, setting: Setting<'_>, key: Key) -> Result<Times, CudaError> {
-        self.enqueue(setting, key)?;
-        setting.device.finish()?;
-        setting.device.times(&setting.device.take_marks())
+        let mut recordings = mem::take(&mut self.recordings);
+        let times = recordings.run(setting.device, key, || self.enqueue(setting, key));
+        self.recordings = recordings;
+        times
     }
 
     fn enqueue(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
@@ -249,14 +209,6 @@ impl Step {
         let logits = HEAD_BYTES..HEAD_BYTES + 4 * key.wanted * model.config.vocab;
         device.fetch(self.scratch.logits, &mut self.results, logits)?;
         device.mark(None)
-    }
-}
-
-impl Recording {
-    fn run(&self, device: &Device) -> Result<Times, CudaError> {
-        device.replay(&self.graph)?;
-        device.finish()?;
-        device.times(&self.marks)
     }
 }
 

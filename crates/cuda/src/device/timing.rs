@@ -85,7 +85,7 @@ impl Device {
                 .result()
                 .map_err(driver("timing the kernels"))?;
         }
-        let part = kernel.map_or(sheet.part, |kernel| sheet.part.of(kernel));
+        let part = kernel.map_or(sheet.part, |kernel| sheet.part.of(kernel.name()));
         sheet.marks.push(Mark { kernel, part, event });
         Ok(())
     }
