@@ -485,7 +485,7 @@ impl Executor for CudaExecutor {
         true
     }
 
-    fn device(&self) -> Option<String> {
+    fn card(&self) -> Option<String> {
         Some(self.device.info().name.clone())
     }
 

@@ -92,8 +92,8 @@ impl Engine {
     }
 
     /// The card that computes; `None` where it is the processor.
-    pub fn device(&self) -> Result<Option<String>, EngineError> {
-        Ok(self.executor()?.device())
+    pub fn card(&self) -> Result<Option<String>, EngineError> {
+        Ok(self.executor()?.card())
     }
 
     /// How fast the card reads its weights; `None` where they lie in the machine's own memory.

@@ -180,7 +180,7 @@ pub trait Executor: Send {
     }
 
     /// The card that computes, for people; `None` where it is the processor.
-    fn device(&self) -> Option<String> {
+    fn card(&self) -> Option<String> {
         None
     }
 

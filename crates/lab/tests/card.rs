@@ -124,7 +124,7 @@ impl Executor for Card {
         true
     }
 
-    fn device(&self) -> Option<String> {
+    fn card(&self) -> Option<String> {
         Some("Example GPU".into())
     }
 

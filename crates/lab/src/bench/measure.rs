@@ -113,7 +113,7 @@ pub fn bench(
 ) -> Result<Report, LabError> {
     options.check(tokens)?;
     let machine = Machine::here();
-    let card = engine.device()?;
+    let card = engine.card()?;
     let traffic = Traffic::of(engine.model(), engine.rounding())?;
     // A reading that drives other things out of memory would measure the disk.
     let room = Memory::of_this_machine().map(|memory| memory.available / 4);
