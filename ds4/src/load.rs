@@ -190,7 +190,7 @@ fn cuda_options(setup: &Setup) -> CudaOptions {
     CudaOptions {
         gpu: setup.gpu,
         rounding: setup.rounding,
-        int8: setup.activations == Activations::Int8,
+        fast: setup.activations == Activations::Int8,
         ..CudaOptions::default()
     }
 }

@@ -24,6 +24,9 @@ const HOT: &[&str] = &[
     "attend_join",
     "index_scores",
     "keep_rows",
+    "half_products_8",
+    "half_experts_in_1",
+    "half_experts_out_1",
 ];
 
 pub fn run(arguments: &[String]) -> Result<bool, String> {

@@ -24,9 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cpu = evaluate(&mut CpuExecutor::new(Arc::clone(&model), options)?, &tokens)?;
     let exact = CudaOptions::default();
     let cuda = evaluate(&mut CudaExecutor::new(Arc::clone(&model), exact)?, &tokens)?;
-    let fast = CudaOptions { int8: true, ..exact };
+    let fast = CudaOptions { fast: true, ..exact };
     let fast = evaluate(&mut CudaExecutor::new(Arc::clone(&model), fast)?, &tokens)?;
-    for (what, a, b) in [("cuda from cpu", &cuda, &cpu), ("int8 from exact", &fast, &cuda)] {
+    for (what, a, b) in [("cuda from cpu", &cuda, &cpu), ("fast from exact", &fast, &cuda)] {
         let mut distances: Vec<f64> = a.rows().zip(b.rows()).map(|(a, b)| distance(a, b)).collect();
         distances.sort_by(f64::total_cmp);
         let (median, largest) = (distances[count / 2], distances[count - 1]);

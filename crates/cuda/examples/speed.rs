@@ -1,7 +1,7 @@
 //! How fast a model runs on the card: load, prompt, decode, decode of several sessions, and where a
 //! decode step's time goes.
 //!
-//! `cargo run --release -p ds4-cuda --example speed -- FILE [--int8] [--context 2048] [--steps 128]`
+//! `cargo run --release -p ds4-cuda --example speed -- FILE [--exact] [--context 2048] [--steps 128] [--batch 1] [--rows 1024]`
 
 #![allow(clippy::print_stdout, reason = "a tool's output is its result")]
 
@@ -22,13 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (context, steps) = (number("--context", 2048)?, number("--steps", 128)?);
     let batch = number("--batch", 1)?;
-    let int8 = arguments.iter().any(|a| a == "--int8");
+    let rows = number("--rows", CudaOptions::default().rows)?;
+    let fast = !arguments.iter().any(|a| a == "--exact");
 
     let start = Instant::now();
     let model = Arc::new(Model::open(Path::new(file))?);
-    let options = CudaOptions { int8, ..CudaOptions::default() };
+    let options = CudaOptions { fast, rows, ..CudaOptions::default() };
     let mut cuda = CudaExecutor::new(Arc::clone(&model), options)?;
-    println!("{}: {file}, int8 {int8}", cuda.device().name);
+    println!("{}: {file}, fast {fast}", cuda.device().name);
     println!("loaded in {:.1} s", start.elapsed().as_secs_f64());
 
     let vocab = model.config.vocab;
@@ -37,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let slot = cuda.open()?;
     let mut logits = Logits::default();
     let start = Instant::now();
-    for tokens in tokens.chunks(1024) {
+    for tokens in tokens.chunks(rows) {
         cuda.step(&[Feed { slot, tokens, want: Want::Last }], &mut logits)?;
     }
     let rate = context as f64 / start.elapsed().as_secs_f64();

@@ -79,7 +79,7 @@ impl CudaExecutor {
             shape: &shape,
             frequencies: &frequencies,
         };
-        let step = Step::new(setting, options.rows, options.int8)?;
+        let step = Step::new(setting, options.rows, options.fast)?;
         Ok(CudaExecutor {
             slots: BTreeMap::new(),
             step,

@@ -57,7 +57,7 @@ pub fn memory_plan(
     let shape = Shape::new(config, formats, options);
     let undo = undo_room(chunk.min(shape.deepest())).saturating_mul(shape.ring_row_bytes());
     let told = round::upload_bytes(options.rows, &Frequencies::new(&config.rope));
-    let scratch = [Scratch::bytes(config, options.rows, options.int8), undo, told]
+    let scratch = [Scratch::bytes(config, options.rows, options.fast), undo, told]
         .into_iter()
         .fold(DRIVER_BYTES, |sum, part| sum.saturating_add(part as u64));
     let mut session = shape.cost(options);
@@ -146,8 +146,8 @@ mod tests {
         let plan = |options, chunk| memory_plan(&model, &options, chunk).unwrap();
         let base = plan(usual, 1);
         assert!(base.scratch > DRIVER_BYTES);
-        assert!(plan(CudaOptions { int8: true, ..usual }, 1).scratch > base.scratch);
-        assert!(plan(CudaOptions { rows: 256, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(CudaOptions { fast: true, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(CudaOptions { rows: 2048, ..usual }, 1).scratch > base.scratch);
         assert!(plan(usual, 128).scratch > base.scratch, "rows to go back to");
         let deep = plan(CudaOptions { rewind: 1000, ..usual }, 1).session;
         assert!(deep.fixed > base.session.fixed);

@@ -5,8 +5,8 @@ use ds4_model::{Compression, Config};
 use crate::{
     attend,
     device::{Buffer, Device},
+    experts::tensor,
     hyper, indexer,
-    int8::{self, Quantised},
     options::CudaError,
 };
 
@@ -64,31 +64,37 @@ pub struct Scratch {
     pub head: u64,
     /// `[wanted, vocab]`.
     pub logits: u64,
-    /// Vectors in eight bits, where those are wanted.
-    pub quantised: QuantisedScratch,
+    /// Vectors as halves, where those are wanted.
+    pub halves: Halves,
 }
 
-/// Vectors in eight bits; those whose width the kernels cannot quantise are not there.
+/// Vectors as halves, and what the experts need for several rows on tensor cores; all 0 without them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct QuantisedScratch {
+pub struct Halves {
     /// Of `x`.
-    pub x: Quantised,
+    pub x: u64,
     /// Of `qr`.
-    pub qr: Quantised,
+    pub qr: u64,
     /// Of `heads`.
-    pub heads: Quantised,
+    pub heads: u64,
     /// Of `low`.
-    pub low: Quantised,
+    pub low: u64,
     /// Of `middle`.
-    pub middle: Quantised,
+    pub middle: u64,
     /// Of `head`.
-    pub head: Quantised,
+    pub head: u64,
+    /// `[rows, experts_used + 1, hidden]`: outputs of experts, floats.
+    pub parts: u64,
+    /// `[rows, experts_used + 1]`: pairs of row and choice.
+    pub order: u64,
+    /// How the pairs are shared out.
+    pub items: u64,
 }
 
 impl Scratch {
     /// Working memory for rounds of up to `rows` rows.
-    pub fn new(device: &Device, c: &Config, rows: usize, int8: bool) -> Result<Scratch, CudaError> {
-        let (mut scratch, bytes) = Scratch::lay_out(c, rows, int8);
+    pub fn new(device: &Device, c: &Config, rows: usize, fast: bool) -> Result<Scratch, CudaError> {
+        let (mut scratch, bytes) = Scratch::lay_out(c, rows, fast);
         let memory = device.alloc(bytes, "working memory")?;
         scratch.begin_at(memory.address());
         scratch._memory = Some(memory);
@@ -96,12 +102,12 @@ impl Scratch {
     }
 
     /// Bytes that rounds of up to `rows` rows work in.
-    pub fn bytes(c: &Config, rows: usize, int8: bool) -> usize {
-        Scratch::lay_out(c, rows, int8).1
+    pub fn bytes(c: &Config, rows: usize, fast: bool) -> usize {
+        Scratch::lay_out(c, rows, fast).1
     }
 
     /// Where everything lies, counted from the beginning, and how much it is.
-    fn lay_out(c: &Config, rows: usize, int8: bool) -> (Scratch, usize) {
+    fn lay_out(c: &Config, rows: usize, fast: bool) -> (Scratch, usize) {
         let mut bytes = 0usize;
         let mut take = |each: usize| {
             let at = bytes;
@@ -137,30 +143,22 @@ impl Scratch {
             middle: take(4 * (c.experts_used + 1) * c.expert_hidden),
             head: take(4 * c.hidden),
             logits: take(4 * c.vocab),
-            quantised: QuantisedScratch::default(),
+            halves: Halves::default(),
             _memory: None,
         };
-        if int8 {
-            // A warp quantises 32 values, or four times 32, and no part of that.
-            let mut quantised = |width: usize, unit: usize| match width.is_multiple_of(unit) {
-                true => Quantised {
-                    codes: take(width),
-                    scales: take(4 * width / int8::GROUP),
-                    sums: take(8 * width / int8::GROUP),
-                },
-                false => Quantised::default(),
-            };
-            let whole_heads = c.head_dim.is_multiple_of(128);
-            scratch.quantised = QuantisedScratch {
-                x: quantised(c.hidden, 128),
-                head: quantised(c.hidden, 128),
-                qr: quantised(c.q_rank, 32),
-                heads: if whole_heads { quantised(c.q_width(), 128) } else { Quantised::default() },
-                low: quantised(c.o_low_width(), 32),
-                middle: quantised(
-                    (c.experts_used + 1) * c.expert_hidden,
-                    32 * (c.experts_used + 1),
-                ),
+        if fast {
+            let pairs = c.experts_used + 1;
+            scratch.halves = Halves {
+                x: take(2 * c.hidden),
+                qr: take(2 * c.q_rank),
+                heads: take(2 * c.q_width()),
+                low: take(2 * c.o_low_width()),
+                middle: take(2 * pairs * c.expert_hidden),
+                head: take(2 * c.hidden),
+                parts: take(4 * pairs * c.hidden),
+                order: take(4 * pairs),
+                // One for each pair, more where those of one expert are cut, one that says how many.
+                items: take((pairs + pairs / 8 + 2) * tensor::ITEM_BYTES),
             };
         }
         (scratch, bytes)
@@ -171,13 +169,11 @@ impl Scratch {
         for at in self.all() {
             *at += base;
         }
-        let QuantisedScratch { x, qr, heads, low, middle, head } = &mut self.quantised;
-        for quantised in [x, qr, heads, low, middle, head] {
-            // Sums come last, so they are nowhere only where nothing is.
-            if quantised.sums != 0 {
-                quantised.codes += base;
-                quantised.scales += base;
-                quantised.sums += base;
+        // What is there never lies at the beginning.
+        if self.halves.x != 0 {
+            let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
+            for at in [x, qr, heads, low, middle, head, parts, order, items] {
+                *at += base;
             }
         }
     }

@@ -10,11 +10,9 @@ use crate::{
     compress::{self, CompressArgs, CompressorArgs},
     device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
-    experts::{self, ExpertsArgs, RouteArgs},
+    experts::{self, ExpertsArgs, RouteArgs, tensor::HalfExpertsArgs},
     hyper,
     indexer::{self, QueryArgs, ScoreArgs, TopArgs},
-    int8,
-    matvec::{self, ProductList},
     options::CudaError,
     recording::{Key, Recordings},
     round::{
@@ -24,7 +22,8 @@ use crate::{
     scratch::{ATTEND_ROWS, Scratch},
     slot::{LayerShape, Shape},
     stages::Part,
-    weights::{Hyper, Layer, Weights},
+    tensor,
+    weights::{Hyper, Layer, Products, Weights},
 };
 
 /// How many rows of every ring there is room for when `rows` have to be saved.
@@ -47,7 +46,7 @@ pub struct Step {
     scores: Buffer,
     capacity: usize,
     recordings: Recordings,
-    int8: bool,
+    fast: bool,
 }
 
 /// What never changes from one step to the next.
@@ -67,7 +66,7 @@ pub struct Setting<'a> {
 
 impl Step {
     /// Brings the weights to the card and takes the working memory for rounds of up to `rows` rows.
-    pub fn new(setting: Setting<'_>, rows: usize, int8: bool) -> Result<Step, CudaError> {
+    pub fn new(setting: Setting<'_>, rows: usize, fast: bool) -> Result<Step, CudaError> {
         let Setting { device, kernels, model, shape, frequencies } = setting;
         let config = &model.config;
         let index = &config.indexer;
@@ -76,10 +75,12 @@ impl Step {
             Kernel::IndexScores,
             indexer::score_shared(index.heads, index.dim) as u32,
         )?;
-        let scratch = Scratch::new(device, config, rows, int8)?;
+        tensor::prepare(kernels)?;
+        experts::tensor::prepare(kernels)?;
+        let scratch = Scratch::new(device, config, rows, fast)?;
         let told = round::upload_bytes(rows, frequencies);
         Ok(Step {
-            weights: Weights::load(device, kernels, model, &scratch, int8)?,
+            weights: Weights::load(device, kernels, model, &scratch, fast)?,
             scratch,
             rings: device.upload(&shape.rings, "a list of rings")?,
             told: device.alloc(told, "a round's rows")?,
@@ -90,7 +91,7 @@ impl Step {
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
             recordings: Recordings::default(),
-            int8,
+            fast,
         })
     }
 
@@ -194,7 +195,7 @@ impl Step {
             turns: told + (HEAD_BYTES + key.rows * ROW_BYTES) as u64,
             fault: told,
             scores: self.scores.address(),
-            int8: self.int8,
+            fast: self.fast,
         };
         let save = SaveArgs {
             rings: self.rings.address(),
@@ -224,7 +225,7 @@ struct Launches<'a> {
     turns: u64,
     fault: u64,
     scores: u64,
-    int8: bool,
+    fast: bool,
 }
 
 impl Launches<'_> {
@@ -253,11 +254,8 @@ impl Launches<'_> {
         Ok(())
     }
 
-    fn multiply(&self, list: &ProductList, rows: usize) -> Result<(), CudaError> {
-        match self.int8 {
-            true => int8::multiply(self.device, self.kernels, list, rows),
-            false => matvec::multiply(self.device, self.kernels, list, rows),
-        }
+    fn multiply(&self, products: &Products, rows: usize) -> Result<(), CudaError> {
+        products.multiply(self.device, self.kernels, rows)
     }
 
     /// Ends the block before, `stage`, and makes the input of the next.
@@ -298,7 +296,7 @@ impl Launches<'_> {
             hc_eps: config.hc_eps,
             rms_eps: config.rms_eps,
             unused: 0,
-            quantised: if head { s.quantised.head } else { s.quantised.x },
+            half: if head { s.halves.head } else { s.halves.x },
         };
         hyper::read(self.device, self.kernels, self.key.rows, &read)
     }
@@ -361,7 +359,7 @@ impl Launches<'_> {
             turn: Launches::turn(of),
             eps: config.rms_eps,
             unused: 0,
-            quantised: s.quantised.qr,
+            half: s.halves.qr,
         };
         rows::keep(self.device, self.kernels, self.key.rows, of.compressors(), &args)
     }
@@ -474,7 +472,7 @@ impl Launches<'_> {
             first: first as u32,
             eps: config.rms_eps,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
-            quantised: s.quantised.heads,
+            half: s.halves.heads,
         }
     }
 
@@ -517,13 +515,20 @@ impl Launches<'_> {
             limit: config.swiglu_limit[number],
             shared_limit: config.swiglu_limit_shared[number],
         };
-        let (x8, middle8) = (s.quantised.x, s.quantised.middle);
-        let routed = layer.experts.map(|stack| stack.first.format);
-        let shared = layer.shared.map(|matrix| matrix.format);
-        let [a, b, c] = routed;
-        let [d, e, f] = shared;
-        if self.int8 && x8.codes != 0 && middle8.codes != 0 && int8::knows([a, b, c, d, e, f]) {
-            return int8::experts(self.device, self.kernels, rows, &args, x8, middle8);
+        if self.fast && experts::tensor::suits(&args) {
+            let args = HalfExpertsArgs {
+                experts: args,
+                x: s.halves.x,
+                middle: s.halves.middle,
+                parts: s.halves.parts,
+                order: s.halves.order,
+                items: s.halves.items,
+                rows: rows as u32,
+                all: config.experts as u32,
+                per_item: 0,
+                unused: 0,
+            };
+            return experts::tensor::run(self.device, self.kernels, rows, args);
         }
         experts::run(self.device, self.kernels, rows, &args)
     }

@@ -8,10 +8,10 @@ use ds4_quant::Format;
 
 use crate::{
     device::{Buffer, Device, Kernels, Words},
-    int8::{Product8, Quantised},
-    matvec::{MatrixRef, Product, ProductList, StackRef},
+    matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
     scratch::Scratch,
+    tensor::{self, HalfProduct, HalfProductList},
     upload::{Job, Planes, upload},
 };
 
@@ -40,6 +40,30 @@ pub struct Compressor {
     pub norm: u64,
 }
 
+/// Products that are launched together.
+#[derive(Clone, Copy)]
+pub enum Products {
+    /// In full precision.
+    Floats(ProductList),
+    /// On tensor cores, as far as their formats allow.
+    Halves(HalfProductList),
+}
+
+impl Products {
+    /// Does them for `rows` rows of the batch.
+    pub fn multiply(
+        &self,
+        device: &Device,
+        kernels: &Kernels,
+        rows: usize,
+    ) -> Result<(), CudaError> {
+        match self {
+            Products::Floats(list) => matvec::multiply(device, kernels, list, rows),
+            Products::Halves(list) => tensor::multiply(device, kernels, list, rows),
+        }
+    }
+}
+
 /// One layer.
 pub struct Layer {
     /// Around attention.
@@ -47,15 +71,15 @@ pub struct Layer {
     /// Around the experts.
     pub ffn_hc: Hyper,
     /// Everything that the input of attention is multiplied with.
-    pub inputs: ProductList,
+    pub inputs: Products,
     /// Everything that the low-rank query is multiplied with.
-    pub queries: ProductList,
+    pub queries: Products,
     /// The groups' output matrices.
-    pub low: ProductList,
+    pub low: Products,
     /// The output matrix.
-    pub output: ProductList,
+    pub output: Products,
     /// The router.
-    pub router: ProductList,
+    pub router: Products,
     /// `[q_rank]`.
     pub qr_norm: u64,
     /// `[head_dim]`.
@@ -85,7 +109,7 @@ pub struct Weights {
     /// Streams into the head.
     pub head_hc: Hyper,
     /// The output matrix.
-    pub output: ProductList,
+    pub output: Products,
     memory: Vec<Buffer>,
 }
 
@@ -96,11 +120,11 @@ impl Weights {
         kernels: &Kernels,
         model: &Model,
         scratch: &Scratch,
-        int8: bool,
+        fast: bool,
     ) -> Result<Weights, CudaError> {
         let (config, weights) = (&model.config, &model.weights);
         let mut loader =
-            Loader { device, int8, memory: Vec::new(), drawers: Vec::new(), jobs: Vec::new() };
+            Loader { device, fast, memory: Vec::new(), drawers: Vec::new(), jobs: Vec::new() };
         let embedding = loader.matrix(&weights.embedding)?;
         let mut layers = Vec::new();
         for layer in &weights.layers {
@@ -109,7 +133,7 @@ impl Weights {
         let head_hc = loader.hyper(&weights.head_hc, &weights.head_norm)?;
         let output = loader.matrix(&weights.output)?;
         let output = Product::new(output, scratch.head, scratch.logits);
-        let output = loader.products(vec![Product8::new(output, scratch.quantised.head)])?;
+        let output = loader.products(&[HalfProduct::new(output, scratch.halves.head)])?;
         Ok(Weights { embedding, layers, head_hc, output, memory: loader.finish(kernels)? })
     }
 
@@ -131,7 +155,7 @@ struct Drawer {
 
 struct Loader<'a> {
     device: &'a Device,
-    int8: bool,
+    fast: bool,
     memory: Vec<Buffer>,
     /// Small values, to be copied in one go.
     drawers: Vec<Drawer>,
@@ -170,16 +194,12 @@ impl<'a> Loader<'a> {
     }
 
     /// Lists products that are launched together, for the kernels that will run them.
-    fn products(&mut self, mut products: Vec<Product8>) -> Result<ProductList, CudaError> {
-        if !self.int8 {
-            let plain = products.iter().map(Product8::plain).collect();
-            return ProductList::new(plain, |list| self.put(list));
+    fn products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
+        if self.fast {
+            return HalfProductList::new(products, |list| self.put(list)).map(Products::Halves);
         }
-        let mut blocks = 0;
-        for product in &mut products {
-            blocks += product.place(blocks);
-        }
-        Ok(ProductList { address: self.put(&products)?, count: products.len() as u32, blocks })
+        let plain = products.iter().map(HalfProduct::plain).collect();
+        ProductList::new(plain, |list| self.put(list)).map(Products::Floats)
     }
 
     /// Memory for so many bytes of codes and of scales.
@@ -267,12 +287,12 @@ impl<'a> Loader<'a> {
     fn compressor(
         &mut self,
         weights: &'a CompressorWeights,
-        (x, x8): (u64, Quantised),
+        (x, half): (u64, u64),
         out: [u64; 2],
-        products: &mut Vec<Product8>,
+        products: &mut Vec<HalfProduct>,
     ) -> Result<Compressor, CudaError> {
         for (matrix, out) in [&weights.kv, &weights.gate].into_iter().zip(out) {
-            products.push(Product8::new(Product::new(self.matrix(matrix)?, x, out), x8));
+            products.push(HalfProduct::new(Product::new(self.matrix(matrix)?, x, out), half));
         }
         Ok(Compressor { ape: self.put(&weights.ape)?, norm: self.put(&weights.norm)? })
     }
@@ -285,33 +305,40 @@ impl<'a> Loader<'a> {
     ) -> Result<Layer, CudaError> {
         let AttentionWeights { q_a, q_a_norm, q_b, kv, kv_norm, sinks, output_a, output_b, .. } =
             &layer.attention;
-        let (x8, qr8) = (s.quantised.x, s.quantised.qr);
+        let (x_half, qr_half) = (s.halves.x, s.halves.qr);
         let mut inputs = vec![
-            Product8::new(Product::new(self.matrix(q_a)?, s.x, s.qr), x8),
-            Product8::new(Product::new(self.matrix(kv)?, s.x, s.kv), x8),
+            HalfProduct::new(Product::new(self.matrix(q_a)?, s.x, s.qr), x_half),
+            HalfProduct::new(Product::new(self.matrix(kv)?, s.x, s.kv), x_half),
         ];
-        let mut queries = vec![Product8::new(Product::new(self.matrix(q_b)?, s.qr, s.q), qr8)];
+        let mut queries =
+            vec![HalfProduct::new(Product::new(self.matrix(q_b)?, s.qr, s.q), qr_half)];
         let compressor = match &layer.attention.compressor {
-            Some(weights) => Some(self.compressor(weights, (s.x, x8), s.pending, &mut inputs)?),
+            Some(weights) => {
+                Some(self.compressor(weights, (s.x, x_half), s.pending, &mut inputs)?)
+            }
             None => None,
         };
         let index_compressor = match &layer.attention.indexer {
             Some(indexer) => {
                 let proj = Product::new(self.matrix(&indexer.proj)?, s.x, s.index_weights);
                 let q_b = Product::new(self.matrix(&indexer.q_b)?, s.qr, s.index_q);
-                inputs.push(Product8::new(proj, x8));
-                queries.push(Product8::new(q_b, qr8));
+                inputs.push(HalfProduct::new(proj, x_half));
+                queries.push(HalfProduct::new(q_b, qr_half));
                 let out = s.index_pending;
-                Some(self.compressor(&indexer.compressor, (s.x, x8), out, &mut inputs)?)
+                Some(self.compressor(&indexer.compressor, (s.x, x_half), out, &mut inputs)?)
             }
             None => None,
         };
         let low = Product::grouped(self.matrix(output_a)?, s.heads, s.low, c.o_groups);
-        let low = Product8::new(low, s.quantised.heads).quantising(s.quantised.low);
-        let low8 = if low.quantises() { s.quantised.low } else { Quantised::default() };
-        let output = Product8::new(Product::new(self.matrix(output_b)?, s.low, s.out), low8);
+        let mut low = HalfProduct::new(low, s.halves.heads);
+        let output_b = self.matrix(output_b)?;
+        if self.fast && tensor::knows(output_b.format, output_b.cols as usize) {
+            low = low.halving(s.halves.low);
+        }
+        let low_half = if low.halves() { s.halves.low } else { 0 };
+        let output = HalfProduct::new(Product::new(output_b, s.low, s.out), low_half);
         let router = Product::new(self.matrix(&layer.moe.router)?, s.x, s.router);
-        let router = Product8::new(router, x8);
+        let router = HalfProduct::new(router, x_half);
         let (table, bias) = match &layer.moe.routing {
             Routing::Hash(table) => (self.put(table)?, 0),
             Routing::Scores(bias) => (0, self.put(bias)?),
@@ -323,11 +350,11 @@ impl<'a> Loader<'a> {
         Ok(Layer {
             attn_hc: self.hyper(&layer.attn_hc, &layer.attn_norm)?,
             ffn_hc: self.hyper(&layer.ffn_hc, &layer.ffn_norm)?,
-            inputs: self.products(inputs)?,
-            queries: self.products(queries)?,
-            low: self.products(vec![low])?,
-            output: self.products(vec![output])?,
-            router: self.products(vec![router])?,
+            inputs: self.products(&inputs)?,
+            queries: self.products(&queries)?,
+            low: self.products(&[low])?,
+            output: self.products(&[output])?,
+            router: self.products(&[router])?,
             qr_norm: self.put(q_a_norm)?,
             kv_norm: self.put(kv_norm)?,
             sinks: self.put(sinks)?,
@@ -362,7 +389,7 @@ pub mod testing {
     ) -> (MatrixRef, Vec<Buffer>) {
         let mut loader = Loader {
             device,
-            int8: false,
+            fast: false,
             memory: Vec::new(),
             drawers: Vec::new(),
             jobs: Vec::new(),

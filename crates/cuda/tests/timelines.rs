@@ -26,7 +26,10 @@ fn on_the_card(test: impl Fn(&Arc<Model>, CudaOptions)) {
         Err(error) => return eprintln!("skipped: {error}"),
     }
     for (name, rounding) in MODELS.into_iter().zip([Rounding::Official, Rounding::Plain]) {
-        test(&model(name), CudaOptions { rounding, boundary: 256, ..CudaOptions::default() });
+        for fast in [false, true] {
+            let options = CudaOptions { rounding, fast, boundary: 256, ..CudaOptions::default() };
+            test(&model(name), options);
+        }
     }
 }
 
@@ -154,6 +157,7 @@ fn going_back_forking_and_travelling_change_nothing() {
 #[test]
 fn the_processor_goes_on_where_the_card_stopped_and_back() {
     on_the_card(|model, options| {
+        let options = CudaOptions { fast: false, ..options };
         let cpu = CpuOptions {
             rounding: options.rounding,
             activations: Activations::Exact,

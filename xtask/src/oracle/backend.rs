@@ -40,8 +40,8 @@ impl Backend {
             ("reference", true) => Kind::Double(Reference::new(&model, rounding)),
             ("reference", false) => Kind::Single(Reference::new(&model, rounding)),
             ("cuda", _) => {
-                let int8 = activations == Activations::Int8;
-                let options = CudaOptions { rounding, int8, ..CudaOptions::default() };
+                let fast = activations == Activations::Int8;
+                let options = CudaOptions { rounding, fast, ..CudaOptions::default() };
                 Kind::executor(CudaExecutor::new(model, options).map_err(|e| e.to_string())?)?
             }
             _ => {

@@ -19,7 +19,7 @@ struct AttendArgs {
     u32 heads, window, window_depth, ratio;
     u32 top_k, choose, turn, first;
     float eps, scale;
-    Quantised quantised; // of out; without codes: not wanted
+    u16 *half; // [rows][heads][head_dim], or null: out as halves
 };
 
 struct Sight {
@@ -207,5 +207,5 @@ extern "C" __global__ void __launch_bounds__(128) attend_join(const AttendArgs a
     }
     u64 target = ((u64)r * a.heads + head) * dim + at;
     *(float4 *)(a.out + target) = sum;
-    if (a.quantised.codes) quantise_quads(a.quantised, target, sum);
+    if (a.half) store_halves(a.half, target, sum);
 }

@@ -5,7 +5,6 @@
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},
-    int8::Quantised,
     options::CudaError,
     rows::RowFormat,
 };
@@ -63,8 +62,8 @@ pub struct AttendArgs {
     pub eps: f32,
     /// On the scores.
     pub scale: f32,
-    /// The output in eight bits, if that is wanted.
-    pub quantised: Quantised,
+    /// The same as halves, or 0.
+    pub half: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.

@@ -9,7 +9,7 @@ use crate::options::CudaError;
 /// The source of all kernels, in one piece.
 pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../common.cuh"),
-    include_str!("../int8/quantise.cuh"),
+    include_str!("../tensor/halves.cuh"),
     include_str!("../matvec/weights.cuh"),
     include_str!("../matvec/kernel.cu"),
     include_str!("../embed/kernel.cu"),
@@ -19,7 +19,10 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../indexer/kernel.cu"),
     include_str!("../attend/kernel.cu"),
     include_str!("../experts/kernel.cu"),
-    include_str!("../int8/kernel.cu"),
+    include_str!("../tensor/codes.cuh"),
+    include_str!("../tensor/few.cu"),
+    include_str!("../tensor/many.cu"),
+    include_str!("../experts/tensor.cu"),
     include_str!("../upload/kernel.cu"),
     include_str!("../read_rate/kernel.cu"),
 );

@@ -1,5 +1,7 @@
 //! The mixture of experts: a router chooses a few for every row; one more is shared by all.
 
+pub mod tensor;
+
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::{MatrixRef, StackRef},

@@ -91,7 +91,7 @@ struct HyperReadArgs {
     u32 iterations, head, stage;
     float hc_eps, rms_eps;
     u32 unused;
-    Quantised quantised; // of x; without codes: not wanted
+    u16 *half; // [rows][hidden], or null: x as halves
 };
 
 // One over `x`, off by at most the last bit: every division that follows takes such an error out again.
@@ -208,6 +208,6 @@ extern "C" __global__ void __launch_bounds__(1024) hyper_read(const HyperReadArg
         float4 w = *(const float4 *)(a.norm + d);
         float4 x = make_float4(y[k].x * scale * w.x, y[k].y * scale * w.y, y[k].z * scale * w.z, y[k].w * scale * w.w);
         *(float4 *)(a.x + (u64)target * a.hidden + d) = x;
-        if (a.quantised.codes) quantise_quads(a.quantised, (u64)target * a.hidden + d, x);
+        if (a.half) store_halves(a.half, (u64)target * a.hidden + d, x);
     }
 }

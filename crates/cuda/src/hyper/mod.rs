@@ -6,7 +6,6 @@
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},
-    int8::Quantised,
     matvec::MatrixRef,
     options::CudaError,
 };
@@ -93,8 +92,8 @@ pub struct ReadArgs {
     pub rms_eps: f32,
     /// Padding.
     pub unused: u32,
-    /// The input in eight bits, if that is wanted.
-    pub quantised: Quantised,
+    /// The same as halves, or 0.
+    pub half: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.

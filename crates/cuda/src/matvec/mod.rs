@@ -90,9 +90,24 @@ impl Product {
         self.first_block = first_block as u32;
     }
 
+    /// As it is, but its output is not wanted as floats.
+    pub fn without_floats(self) -> Product {
+        Product { y: 0, ..self }
+    }
+
     /// Outputs.
     pub fn rows(&self) -> u32 {
         self.matrix.rows
+    }
+
+    /// Inputs.
+    pub fn cols(&self) -> u32 {
+        self.matrix.cols
+    }
+
+    /// How many outputs share an input.
+    pub fn group_rows(&self) -> u32 {
+        self.group_rows
     }
 
     /// Format of the weights, by number.
@@ -153,5 +168,7 @@ pub fn multiply(
     device.launch(kernels, kernel, [list.blocks, tiles, 1], 32 * WARPS as u32, 0, &args)
 }
 
+#[cfg(test)]
+pub mod samples;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ use ds4_quant::{IndexRow, KvRow, QuantError};
 
 use crate::{
     device::{Args, Device, Kernel, Kernels, Words},
-    int8::Quantised,
     options::CudaError,
 };
 
@@ -126,8 +125,8 @@ pub struct KeepArgs {
     pub eps: f32,
     /// Padding.
     pub unused: u32,
-    /// The low-rank query in eight bits, if that is wanted.
-    pub quantised: Quantised,
+    /// The same as halves, or 0.
+    pub half: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.

@@ -1,0 +1,256 @@
+// Weights as the tensor cores want them. A lane holds, for one row, a quarter of 256 columns: four runs
+// of 16 neighbours. Which columns make a run is a format's own affair, chosen so that what a lane loads
+// is what it decodes; the activations are looked up to match. `begin` asks for what all runs need, `fetch`
+// for the rest of one, where a run has so many bytes that not all may fit into registers; `run` decodes
+// one into eight pairs.
+//
+// What comes out is the weight times a power of two that keeps the digits of small weights: 16, for E2M1
+// codes a 16th, for halves themselves 1. `unscale` takes it out again.
+
+// Weights are read once: they should not drive out what is read again.
+__device__ __forceinline__ uint4 stream16(const void *p) { return __ldcs((const uint4 *)p); }
+
+__device__ __forceinline__ u32 word(uint4 v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+// What IQ2_XXS looks up: magnitudes by index, and by seven signs eight bytes with the sign on top.
+struct Iq2Tables {
+    uint2 magnitudes[256];
+    uint2 signs[128];
+};
+
+// The top bit of each byte, by the low four bits.
+__device__ __forceinline__ u32 spread(u32 bits) { return (bits * 0x00204081u & 0x01010101u) << 7; }
+
+__device__ __forceinline__ void fill(Iq2Tables &t) {
+    for (u32 i = threadIdx.x; i < 256; i += blockDim.x) {
+        u64 eight = IQ2_XXS_GRID[i];
+        t.magnitudes[i] = make_uint2((u32)eight, (u32)(eight >> 32));
+        u32 signs = i | (__popc(i) & 1) << 7;
+        if (i < 128) t.signs[i] = make_uint2(spread(signs & 15), spread(signs >> 4));
+    }
+}
+
+// The formats without a decoder of their own go by way of floats.
+static const int OTHER = -1;
+
+__device__ __noinline__ void run_by_floats(const Matrix &m, u32 row, u32 column, u32 (&w)[8]) {
+    for (u32 i = 0; i < 4; i++, column += 4) {
+        float4 v;
+#define BODY(F) v = weight4<F>(m, row, column)
+        FOR_FORMAT(m.format, BODY)
+#undef BODY
+        w[2 * i] = pair_of(16.0f * v.x, 16.0f * v.y);
+        w[2 * i + 1] = pair_of(16.0f * v.z, 16.0f * v.w);
+    }
+}
+
+template <int F> struct Codes {
+    u32 row, block;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
+    __device__ __forceinline__ void begin(const Matrix &, u32 r, u32 b, u32) { row = r, block = b; }
+    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void run(const Matrix &m, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+        run_by_floats(m, row, 256 * block + start(s, t), w);
+    }
+};
+
+template <> struct Codes<F16> {
+    uint4 q[8];
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
+    __device__ __forceinline__ void begin(const Matrix &, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
+        const u8 *codes = m.codes + 2 * ((u64)row * m.cols + 256 * block + 64 * s + 16 * t);
+        q[2 * s] = stream16(codes), q[2 * s + 1] = stream16(codes + 16);
+    }
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) w[i] = word(q[2 * s + i / 4], i % 4);
+    }
+};
+
+template <> struct Codes<Q8_0> {
+    uint4 q[4], scales;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32) {
+        scales = __ldg((const uint4 *)(m.scales + 2 * ((u64)row * (m.cols / 32) + 8 * block)));
+    }
+    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
+        q[s] = stream16(m.codes + (u64)row * m.cols + 256 * block + 64 * s + 16 * t);
+    }
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+        u32 scale = pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 four = word(q[s], i) ^ 0x80808080u; // 128 more
+            w[2 * i] = pair_mul(pair_sub(bytes_above_1024<0>(four), 0x64806480u), scale);
+            w[2 * i + 1] = pair_mul(pair_sub(bytes_above_1024<1>(four), 0x64806480u), scale);
+        }
+    }
+};
+
+template <> struct Codes<FP8> {
+    uint4 q[4];
+    u32 scales;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
+    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
+        q[s] = stream16(m.codes + (u64)row * m.cols + 256 * block + 64 * s + 16 * t);
+    }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32) {
+        const u8 *tiles = m.scales + (u64)(row / 128) * ((m.cols + 127) / 128) + 2 * block;
+        scales = tiles[0] | tiles[1] << 8;
+    }
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+        // A code's fields, moved to where a half has them, are its value over 2^8.
+        u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 8 + 4);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 four = word(q[s], i), low = bytes_on_top<0>(four), high = bytes_on_top<1>(four);
+            w[2 * i] = pair_mul((low & 0x80008000u) | (low >> 1 & 0x3f803f80u), scale);
+            w[2 * i + 1] = pair_mul((high & 0x80008000u) | (high >> 1 & 0x3f803f80u), scale);
+        }
+    }
+};
+
+// Two blocks of 32 with 16 bytes each, the first half of the values in the low nibbles.
+template <> struct Codes<MXFP4> {
+    uint4 q[2];
+    u32 scales;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
+        u64 first = (u64)row * (m.cols / 32) + 8 * block + 2 * t;
+        q[0] = stream16(m.codes + 16 * first), q[1] = stream16(m.codes + 16 * first + 16);
+        scales = *(const u16 *)(m.scales + first);
+    }
+    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+        // A code's fields, moved to where a half has them, are its value over 2^14.
+        u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 four = word(q[s / 2], i);
+            u32 tops = s % 2 ? (four & 0x80808080u) | (four >> 3 & 0x0e0e0e0eu) : (four << 4 & 0x80808080u) | (four << 1 & 0x0e0e0e0eu);
+            w[2 * i] = pair_mul(bytes_on_top<0>(tops), scale);
+            w[2 * i + 1] = pair_mul(bytes_on_top<1>(tops), scale);
+        }
+    }
+};
+
+// Neighbours in one byte, the first in the low nibble.
+template <> struct Codes<FP4> {
+    uint4 q[2];
+    u32 scales;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
+        const u8 *codes = m.codes + ((u64)row * m.cols + 256 * block + 64 * t) / 2;
+        q[0] = stream16(codes), q[1] = stream16(codes + 16);
+        scales = *(const u16 *)(m.scales + (u64)row * (m.cols / 32) + 8 * block + 2 * t);
+    }
+    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32, u32 (&w)[8]) const {
+        u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            u32 eight = word(q[s / 2], s % 2 * 2 + i);
+            u32 even = (eight << 4 & 0x80808080u) | (eight << 1 & 0x0e0e0e0eu);
+            u32 odd = (eight & 0x80808080u) | (eight >> 3 & 0x0e0e0e0eu);
+            w[4 * i] = pair_mul(__byte_perm(even, odd, 0x4000) & 0xff00ff00u, scale);
+            w[4 * i + 1] = pair_mul(__byte_perm(even, odd, 0x5010) & 0xff00ff00u, scale);
+            w[4 * i + 2] = pair_mul(__byte_perm(even, odd, 0x6020) & 0xff00ff00u, scale);
+            w[4 * i + 3] = pair_mul(__byte_perm(even, odd, 0x7030) & 0xff00ff00u, scale);
+        }
+    }
+};
+
+template <> struct Codes<IQ2_XXS> {
+    uint4 q;
+    u32 scale;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
+        u64 at = (u64)row * (m.cols / 256) + block;
+        q = stream16(m.codes + 64 * at + 16 * t);
+        scale = *(const u16 *)(m.scales + 2 * at);
+    }
+    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &tables, u32 s, u32, u32 (&w)[8]) const {
+        u32 indices = (s < 2 ? q.x : q.z) >> (s % 2 * 16), rest = s < 2 ? q.y : q.w;
+        u32 signs = rest >> (s % 2 * 14);
+        float size = f16_to_f32((u16)scale) * (4.0f * (float)(rest >> 28) + 2.0f);
+        u32 times = both(size), less = both(-1024.0f * size);
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            uint2 eight = tables.magnitudes[indices >> (8 * i) & 255], minus = tables.signs[signs >> (7 * i) & 127];
+            w[4 * i] = pair_fma(bytes_above_1024<0>(eight.x), times, less) ^ bytes_on_top<0>(minus.x);
+            w[4 * i + 1] = pair_fma(bytes_above_1024<1>(eight.x), times, less) ^ bytes_on_top<1>(minus.x);
+            w[4 * i + 2] = pair_fma(bytes_above_1024<0>(eight.y), times, less) ^ bytes_on_top<0>(minus.y);
+            w[4 * i + 3] = pair_fma(bytes_above_1024<1>(eight.y), times, less) ^ bytes_on_top<1>(minus.y);
+        }
+    }
+};
+
+template <> struct Codes<Q2_K> {
+    uint4 q;
+    u32 first, second, sizes;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return t / 2 * 128 + 32 * s + 16 * (t % 2); }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
+        u64 at = (u64)row * (m.cols / 256) + block;
+        q = stream16(m.codes + 64 * at + 16 * t);
+        const u8 *meta = m.scales + 20 * at;
+        first = *(const u32 *)(meta + t / 2 * 8), second = *(const u32 *)(meta + t / 2 * 8 + 4);
+        sizes = *(const u32 *)(meta + 16);
+    }
+    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+        u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
+        u32 times = both(16.0f * f16_to_f32((u16)sizes) * (float)(code & 15));
+        u32 less = both(-16.0f * f16_to_f32((u16)(sizes >> 16)) * (float)(code >> 4));
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 four = word(q, i) >> (2 * s) & 0x03030303u;
+            w[2 * i] = pair_fma(pair_sub(bytes_above_1024<0>(four), 0x64006400u), times, less);
+            w[2 * i + 1] = pair_fma(pair_sub(bytes_above_1024<1>(four), 0x64006400u), times, less);
+        }
+    }
+};
+
+template <> struct Codes<Q4_K> {
+    uint4 q[2], meta;
+    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 32 * (s % 2) + 16 * (s / 2); }
+    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
+        u64 at = (u64)row * (m.cols / 256) + block;
+        q[0] = stream16(m.codes + 128 * at + 32 * t), q[1] = stream16(m.codes + 128 * at + 32 * t + 16);
+        meta = __ldg((const uint4 *)(m.scales + 16 * at));
+    }
+    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Tables &, u32 s, u32 t, u32 (&w)[8]) const {
+        // Six bits each: of the first four sub-blocks whole, of the others four and two.
+        u32 j = 2 * t + s % 2, shift = j % 4 * 8;
+        u32 a = meta.y >> shift, b = meta.z >> shift, c = meta.w >> shift;
+        u32 scale = j < 4 ? a & 63 : (c & 15) | (a >> 2 & 48);
+        u32 minimum = j < 4 ? b & 63 : (c >> 4 & 15) | (b >> 2 & 48);
+        u32 times = both(16.0f * f16_to_f32((u16)meta.x) * (float)scale);
+        u32 less = both(-16.0f * f16_to_f32((u16)(meta.x >> 16)) * (float)minimum);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 four = word(q[s / 2], i) >> (s % 2 * 4) & 0x0f0f0f0fu;
+            w[2 * i] = pair_fma(pair_sub(bytes_above_1024<0>(four), 0x64006400u), times, less);
+            w[2 * i + 1] = pair_fma(pair_sub(bytes_above_1024<1>(four), 0x64006400u), times, less);
+        }
+    }
+};
+
+// What sums of products with decoded weights are multiplied with in the end.
+__device__ __forceinline__ float unscale(u32 format) { return format == F16 ? 1.0f : format == MXFP4 || format == FP4 ? 16.0f : 0.0625f; }
+
+// Calls `BODY(F)` with the format as a constant, where it has a decoder of its own.
+#define FOR_CODES(format, BODY)            \
+    switch (format) {                      \
+    case F16: BODY(F16); break;            \
+    case Q8_0: BODY(Q8_0); break;          \
+    case Q2_K: BODY(Q2_K); break;          \
+    case Q4_K: BODY(Q4_K); break;          \
+    case IQ2_XXS: BODY(IQ2_XXS); break;    \
+    case MXFP4: BODY(MXFP4); break;        \
+    case FP8: BODY(FP8); break;            \
+    case FP4: BODY(FP4); break;            \
+    default: BODY(OTHER); break;           \
+    }

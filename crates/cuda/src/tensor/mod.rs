@@ -1,0 +1,177 @@
+//! Matrices times vectors on tensor cores: weights are decoded to half precision in registers, vectors
+//! come as halves from whoever makes them, sums are floats.
+//!
+//! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
+//! for which there are kernels of their own, get the same bits.
+
+use ds4_quant::Format;
+
+use crate::{
+    device::{Args, Device, Kernel, Kernels, Words},
+    matvec::{Product, ProductList},
+    options::CudaError,
+};
+
+/// Columns that are decoded together; a matrix must have a multiple of them.
+const BLOCK: usize = 256;
+/// Columns of a segment of a sum.
+const SEGMENT: usize = 512;
+/// The widest matrices: the segments of a tile's sums must fit into shared memory.
+const WIDEST: usize = 24 * BLOCK * 4;
+/// Warps of a block that takes few vectors.
+pub const FEW_WARPS: usize = 8;
+/// Warps of a block that takes many.
+pub const MANY_WARPS: usize = 4;
+/// Rows of weights that a block takes for many vectors.
+const MANY_ROWS: usize = 128;
+/// Vectors that a block takes of many.
+const MANY_VECTORS: usize = 64;
+/// The most vectors that are few.
+pub const FEW: usize = 16;
+
+/// Shared memory of a block that holds `vectors` vectors, two blocks of columns of each.
+pub fn many_shared(vectors: usize) -> usize {
+    2 * vectors * 33 * 16
+}
+
+/// How many segments a sum of so many columns has.
+pub fn segments(cols: usize) -> usize {
+    cols.div_ceil(SEGMENT)
+}
+
+/// How many tiles of 16 rows a block for few vectors has.
+pub fn tiles(cols: usize) -> usize {
+    FEW_WARPS / segments(cols).min(FEW_WARPS)
+}
+
+/// Whether matrices of this format and so many columns have a product here.
+pub fn knows(format: u32, cols: usize) -> bool {
+    format != Format::F32 as u32 && cols.is_multiple_of(BLOCK) && cols <= WIDEST
+}
+
+/// A product whose input, or output, may be halves.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HalfProduct {
+    product: Product,
+    x: u64,
+    y: u64,
+}
+
+// SAFETY: numbers without padding.
+unsafe impl Words for HalfProduct {}
+
+impl HalfProduct {
+    /// A product with its input as halves at `x`, if it can be done here; as floats otherwise.
+    pub fn new(product: Product, x: u64) -> HalfProduct {
+        // A block does not cross from one group of rows to the next.
+        let whole_groups = product.group_rows() == product.rows()
+            || product.group_rows().is_multiple_of(MANY_ROWS as u32);
+        let here = whole_groups && knows(product.format(), product.cols() as usize);
+        HalfProduct { product, x: if here { x } else { 0 }, y: 0 }
+    }
+
+    /// The same, with its output as halves at `y` instead of floats, if it can be done here.
+    pub fn halving(self, y: u64) -> HalfProduct {
+        match self.x != 0 {
+            true => HalfProduct { y, product: self.product.without_floats(), ..self },
+            false => self,
+        }
+    }
+
+    /// Whether the output is halves.
+    pub fn halves(&self) -> bool {
+        self.y != 0
+    }
+
+    /// The product in full precision.
+    pub fn plain(&self) -> Product {
+        self.product
+    }
+
+    fn few_blocks(&self) -> usize {
+        let per_block = match self.x != 0 {
+            true => 16 * tiles(self.product.cols() as usize),
+            false => FEW_WARPS,
+        };
+        (self.product.rows() as usize).div_ceil(per_block)
+    }
+
+    fn shared(&self) -> usize {
+        let cols = self.product.cols() as usize;
+        if self.x == 0 { 0 } else { tiles(cols) * segments(cols) * 128 * size_of::<f32>() }
+    }
+}
+
+/// Products that are launched together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HalfProductList {
+    few: ProductList,
+    many: ProductList,
+    /// Bytes of shared memory for up to 8 vectors.
+    shared: usize,
+}
+
+impl HalfProductList {
+    /// Lists the products; `put` brings a list to the card and gives its address.
+    pub fn new(
+        products: &[HalfProduct],
+        mut put: impl FnMut(&[HalfProduct]) -> Result<u64, CudaError>,
+    ) -> Result<HalfProductList, CudaError> {
+        let mut list = |blocks_of: fn(&HalfProduct) -> usize| {
+            let (mut placed, mut blocks) = (products.to_vec(), 0);
+            for product in &mut placed {
+                product.product.place(blocks);
+                blocks += blocks_of(product);
+            }
+            let count = placed.len() as u32;
+            Ok::<_, CudaError>(ProductList { address: put(&placed)?, count, blocks })
+        };
+        Ok(HalfProductList {
+            few: list(HalfProduct::few_blocks)?,
+            many: list(|p| (p.product.rows() as usize).div_ceil(MANY_ROWS))?,
+            shared: products.iter().map(HalfProduct::shared).max().unwrap_or(0),
+        })
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ProductsArgs {
+    products: u64,
+    count: u32,
+    rows: u32,
+}
+
+// SAFETY: mirrors the kernel's; the list lives with the weights, what it names with the scratch.
+unsafe impl Args for ProductsArgs {}
+
+/// Asks for the shared memory that the kernels need.
+pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
+    kernels.allow_shared(Kernel::HalfProductsMany, many_shared(MANY_VECTORS) as u32)?;
+    kernels.allow_shared(Kernel::HalfProducts16, 2 * (segments(WIDEST) * 512) as u32)
+}
+
+/// Does the products for `rows` rows of the batch.
+pub fn multiply(
+    device: &Device,
+    kernels: &Kernels,
+    list: &HalfProductList,
+    rows: usize,
+) -> Result<(), CudaError> {
+    let of = if rows <= FEW { &list.few } else { &list.many };
+    let args = ProductsArgs { products: of.address, count: of.count, rows: rows as u32 };
+    if rows > FEW {
+        let grid = [rows.div_ceil(MANY_VECTORS), of.blocks, 1];
+        let (threads, shared) = (32 * MANY_WARPS as u32, many_shared(MANY_VECTORS));
+        return device.launch(kernels, Kernel::HalfProductsMany, grid, threads, shared, &args);
+    }
+    let (kernel, shared) = match rows {
+        ..=8 => (Kernel::HalfProducts8, list.shared),
+        _ => (Kernel::HalfProducts16, 2 * list.shared),
+    };
+    device.launch(kernels, kernel, [of.blocks, 1, 1], 32 * FEW_WARPS as u32, shared, &args)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Every format's product on tensor cores against the plain decode: one row of the batch, a few, many.
+
+use ds4_model::Matrix;
+use ds4_quant::Format;
+
+use super::*;
+use crate::{
+    device::{Buffer, testing::on_the_card},
+    matvec::samples::{Noise, expected, matrix},
+    weights::testing::to_the_card,
+};
+
+/// Two segments and a half.
+const COLS: usize = 1280;
+/// Neither a multiple of the rows that a block takes for few vectors nor for many.
+const ROWS: usize = 168;
+const BATCH: usize = 75;
+
+/// What the halves of a float are, for numbers that a half can hold.
+fn half(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let exponent = (bits >> 23 & 255) as i32 - 127;
+    let sign = (bits >> 16 & 0x8000) as u16;
+    match exponent {
+        -14..=15 => sign | ((exponent + 15) as u16) << 10 | (bits >> 13 & 0x3ff) as u16,
+        _ => sign,
+    }
+}
+
+/// Vectors whose values are multiples of an eighth.
+fn vectors(noise: &mut Noise) -> Vec<f32> {
+    (0..BATCH * COLS).map(|_| f32::from(noise.byte() as i8) / 8.0).collect()
+}
+
+/// The products of a list for so many rows: floats, halves.
+fn run(
+    device: &Device,
+    kernels: &Kernels,
+    list: &HalfProductList,
+    rows: usize,
+    (y, y_half): (&Buffer, &Buffer),
+) -> (Vec<f32>, Vec<u16>) {
+    multiply(device, kernels, list, rows).unwrap();
+    let (mut floats, mut halves) = (vec![0.0f32; rows * ROWS], vec![0u32; rows * ROWS / 2]);
+    device.read(y, 0, &mut floats).unwrap();
+    device.read(y_half, 0, &mut halves).unwrap();
+    let halves = halves.into_iter().flat_map(|two| [two as u16, (two >> 16) as u16]).collect();
+    (floats, halves)
+}
+
+#[track_caller]
+fn check(matrix: &Matrix, x: &[f32], found: &[f32]) {
+    for (x, found) in x.chunks(COLS).zip(found.chunks(ROWS)) {
+        for ((want, size), found) in expected(matrix, x).into_iter().zip(found) {
+            let error = (want - f64::from(*found)).abs();
+            assert!(error <= 2e-3 * size, "{}: {found} for {want} of {size}", matrix.format());
+        }
+    }
+}
+
+#[test]
+fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
+    on_the_card(|device, kernels| {
+        prepare(kernels).unwrap();
+        let mut noise = Noise(8);
+        for format in Format::ALL {
+            let matrix = matrix(format, (ROWS, COLS), &mut noise);
+            let (weights, _memory) = to_the_card(device, kernels, &matrix);
+            let x = vectors(&mut noise);
+            let floats = device.upload(&x, "x").unwrap();
+            let pairs: Vec<u32> = x
+                .chunks(2)
+                .map(|two| u32::from(half(two[0])) | u32::from(half(two[1])) << 16)
+                .collect();
+            let halves = device.upload(&pairs, "x").unwrap();
+            let y = device.alloc(4 * BATCH * ROWS, "y").unwrap();
+            let y_half = device.alloc(2 * BATCH * ROWS, "y").unwrap();
+            let product = Product::new(weights, floats.address(), y.address());
+            let mut product = HalfProduct::new(product, halves.address());
+            let here = product.x != 0;
+            assert_eq!(here, format != Format::F32, "{format}");
+            product.y = if here { y_half.address() } else { 0 };
+            let mut memory = Vec::new();
+            let list = HalfProductList::new(&[product], |list| {
+                memory.push(device.upload(list, "products")?);
+                Ok(memory[memory.len() - 1].address())
+            })
+            .unwrap();
+            let (all, all_halves) = run(device, kernels, &list, BATCH, (&y, &y_half));
+            check(&matrix, &x, &all);
+            for rows in [1, 7, 8, 11, 16, 17, 64] {
+                let (found, found_halves) = run(device, kernels, &list, rows, (&y, &y_half));
+                assert_eq!(found, all[..rows * ROWS], "{format}: {rows} rows");
+                if here {
+                    assert_eq!(found_halves, all_halves[..rows * ROWS], "{format}: {rows} rows");
+                }
+            }
+        }
+    });
+}
