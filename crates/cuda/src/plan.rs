@@ -149,7 +149,7 @@ mod tests {
         assert!(plan(CudaOptions { fast: true, ..usual }, 1).scratch > base.scratch);
         assert!(plan(CudaOptions { rows: 2048, ..usual }, 1).scratch > base.scratch);
         assert!(plan(usual, 128).scratch > base.scratch, "rows to go back to");
-        let deep = plan(CudaOptions { rewind: 1000, ..usual }, 1).session;
+        let deep = plan(CudaOptions { rewind: 5000, ..usual }, 1).session;
         assert!(deep.fixed > base.session.fixed);
         assert_eq!(deep.per_1k_tokens, base.session.per_1k_tokens);
         let forgetful = plan(CudaOptions { boundary: 0, ..usual }, 1).session;
