@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
-use ds4_cuda::{CudaExecutor, CudaOptions};
+use ds4_cuda::{Card, CudaError, CudaExecutor, CudaOptions, memory_plan};
 use ds4_engine::{Engine, Executor, MemoryPlan, SessionOptions, StateCost};
 use ds4_host::Memory;
 use ds4_model::{Model, Source};
@@ -25,6 +25,8 @@ pub struct Loaded {
     pub engine: Arc<Engine>,
     pub tokenizer: Tokenizer,
     pub memory: MemoryPlan,
+    /// Bytes that were free on the card before it was loaded there; `None` on the CPU.
+    pub card: Option<u64>,
     /// The file, for people.
     pub name: String,
     pub session: SessionOptions,
@@ -85,17 +87,9 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
     }
     let session = SessionOptions { context: context.effective, chunk: setup.chunk };
     let weights = weight_bytes(&source);
-    let state = StateCost::of(config, setup.rounding, CpuOptions::default().rewind)?;
-    let memory = MemoryPlan::new(config, weights, state, setup.chunk);
-    let executor: Box<dyn Executor> = match gpu_memory(setup, &memory, session.context)? {
-        Some(_) => Box::new(CudaExecutor::new(Arc::clone(&model), cuda_options(setup))?),
-        None => {
-            check_memory(&memory, session.context, term)?;
-            Box::new(CpuExecutor::new(Arc::clone(&model), cpu_options(setup))?)
-        }
-    };
-    let engine = Engine::new(executor);
     progress.clear();
+    let Chosen { executor, memory, card } = choose(setup, &model, weights, session, term)?;
+    let engine = Engine::new(executor);
     let state = memory.session.bytes(session.context as u64);
     term.say(
         Class::Plain,
@@ -110,7 +104,77 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
             start.elapsed().as_secs_f64(),
         ),
     );
-    Ok(Loaded { engine, tokenizer, memory, name, session })
+    Ok(Loaded { engine, tokenizer, memory, card, name, session })
+}
+
+impl Loaded {
+    /// Refuses a context that has no room where the sessions live.
+    pub fn check_context(&self, context: usize, term: Term) -> Result<(), Fault> {
+        match self.card {
+            Some(free) => Ok(self.memory.check(free, 1, context as u64)?),
+            None => check_memory(&self.memory, context, term),
+        }
+    }
+}
+
+/// What will compute, and the memory that it takes.
+struct Chosen {
+    executor: Box<dyn Executor>,
+    memory: MemoryPlan,
+    card: Option<u64>,
+}
+
+/// Asked for, a card that cannot is an error; left to us, it is a reason to use the CPU, which those who
+/// have a card want to know.
+fn choose(
+    setup: &Setup,
+    model: &Arc<Model>,
+    weights: u64,
+    session: SessionOptions,
+    term: Term,
+) -> Result<Chosen, Fault> {
+    if setup.backend != Backend::Cpu {
+        match on_a_card(setup, model, session, term) {
+            Ok(Some(chosen)) => return Ok(chosen),
+            Ok(None) => {}
+            Err(Fault::Failed(why)) if setup.backend == Backend::Auto => {
+                term.say(Class::Warning, &format!("the CPU computes, not the GPU: {why}"));
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    let state = StateCost::of(&model.config, setup.rounding, CpuOptions::default().rewind)?;
+    let memory = MemoryPlan::new(&model.config, weights, state, setup.chunk);
+    check_memory(&memory, session.context, term)?;
+    let executor = Box::new(CpuExecutor::new(Arc::clone(model), cpu_options(setup))?);
+    Ok(Chosen { executor, memory, card: None })
+}
+
+/// Plans, says the plan, and loads. `None` on a machine without a card, if none was asked for.
+fn on_a_card(
+    setup: &Setup,
+    model: &Arc<Model>,
+    session: SessionOptions,
+    term: Term,
+) -> Result<Option<Chosen>, Fault> {
+    let card = match Card::open(setup.gpu) {
+        Err(CudaError::NoDriver | CudaError::NoSuchGpu { found: 0, .. })
+            if setup.backend == Backend::Auto =>
+        {
+            return Ok(None);
+        }
+        card => card?,
+    };
+    let options = cuda_options(setup);
+    let memory = memory_plan(model, &options, session.chunk)?;
+    let (name, free, context) = (&card.info().name, card.free_memory()?, session.context as u64);
+    memory
+        .check(free, 1, context)
+        .map_err(|error| Fault::failed(format!("{name} has no room for this: {error}")))?;
+    let plan = memory.describe(free, context, model.config.max_context as u64);
+    term.say(Class::Plain, &format!("{name}: {plan}"));
+    let executor = Box::new(CudaExecutor::on(card, Arc::clone(model), options)?);
+    Ok(Some(Chosen { executor, memory, card: Some(free) }))
 }
 
 fn cpu_options(setup: &Setup) -> CpuOptions {
@@ -128,27 +192,6 @@ fn cuda_options(setup: &Setup) -> CudaOptions {
         rounding: setup.rounding,
         fast: setup.activations == Activations::Int8,
         ..CudaOptions::default()
-    }
-}
-
-/// The memory of the GPU that will compute; `None` if the CPU will. Asked for, a GPU that cannot is an
-/// error; left to us, it is a reason to use the CPU.
-fn gpu_memory(setup: &Setup, plan: &MemoryPlan, context: usize) -> Result<Option<u64>, Fault> {
-    if setup.backend == Backend::Cpu {
-        return Ok(None);
-    }
-    let usable = || -> Result<u64, Fault> {
-        let gpus = ds4_cuda::devices()?;
-        let found = gpus.len();
-        let gpu = gpus.get(setup.gpu).ok_or_else(|| {
-            Fault::failed(format!("--gpu {}: the driver sees {found} GPUs", setup.gpu))
-        })?;
-        plan.check(gpu.memory, 1, context as u64)?;
-        Ok(gpu.memory)
-    };
-    match (setup.backend, usable()) {
-        (Backend::Auto, Err(_)) => Ok(None),
-        (_, memory) => memory.map(Some),
     }
 }
 

@@ -160,7 +160,7 @@ fn logits_are_complete_json() {
     let model = fixture(PLAIN_MODEL);
     let path = folder("logits").join("out.json");
     let path = path.to_str().unwrap();
-    let run = ds4(&["-m", &model, "--dump-logits", path, "-p", "hi"]).good();
+    let run = ds4(&["-m", &model, "--cpu", "--dump-logits", path, "-p", "hi"]).good();
     assert!(run.out.is_empty());
     let dump: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     for (key, value) in [("source", "ds4"), ("model", model.as_str()), ("backend", "cpu")] {

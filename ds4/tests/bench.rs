@@ -7,8 +7,9 @@ use std::fs;
 use program::{ds4, folder};
 use serde_json::Value;
 
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 12] = [
     "bench",
+    "--cpu",
     "--ctx-start",
     "8",
     "--ctx-max",
@@ -56,6 +57,9 @@ fn every_form_holds_the_same_numbers() {
     assert_eq!(contexts, [8, 16, 24]);
     assert_eq!(frontiers[0]["decode"][1]["batch"], 3);
     assert_eq!(frontiers[0]["decode"][0]["gen_tps"]["runs"].as_array().unwrap().len(), 2);
+    let three = &frontiers[0]["decode"][1];
+    let (all, each) = (three["gen_tps"]["median"].as_f64(), three["gen_tps_each"].as_f64());
+    assert!((all.unwrap() / each.unwrap() - 3.0).abs() < 1e-9);
     assert_eq!(json["settings"]["activations"], "int8");
 
     let csv = fs::read_to_string(csv).unwrap();

@@ -5,22 +5,27 @@ use std::{
     sync::Arc,
 };
 
-use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, SlotState, StateCost};
+use ds4_engine::{ExecError, Executor, Feed, Logits, ReadRate, SlotId, SlotState, StateCost};
 use ds4_model::{Compression, ExpertWeights, Matrix, Model, Rounding, Routing};
 
 use crate::{
     attend,
+    costs::Costs,
     device::{Device, DeviceInfo, Kernels},
     experts,
     fault::Stage,
+    health::Health,
     hyper, indexer,
     options::{CudaError, CudaOptions},
-    pages::PAGE_TOKENS,
+    plan::{Card, memory_plan},
+    read_rate,
+    recording::Key,
     round::{self, Frequencies, Place},
     rows::{RingCopy, RowFormats},
     slot::{Boundary, Shape, Slot, Tools},
-    step::{Key, Setting, Step},
-    transfer, weights,
+    stages::Meter,
+    step::{Setting, Step},
+    transfer,
 };
 
 /// Executes a model on one card.
@@ -35,11 +40,23 @@ pub struct CudaExecutor {
     kernels: Kernels,
     device: Device,
     opened: u64,
+    health: Health,
+    /// While stages are timed.
+    meter: Option<(Meter, Costs)>,
 }
 
 impl CudaExecutor {
     /// Brings a model to the card. There are no slots yet.
     pub fn new(model: Arc<Model>, options: CudaOptions) -> Result<CudaExecutor, CudaError> {
+        CudaExecutor::on(Card::open(options.gpu)?, model, options)
+    }
+
+    /// Brings a model to a card that was opened to plan for it.
+    pub fn on(
+        card: Card,
+        model: Arc<Model>,
+        options: CudaOptions,
+    ) -> Result<CudaExecutor, CudaError> {
         options.check()?;
         let config = &model.config;
         let formats = RowFormats::new(config, options.rounding)
@@ -48,12 +65,12 @@ impl CudaExecutor {
         let shape = Shape::new(config, formats, &options);
         let frequencies = Frequencies::new(&config.rope);
 
-        let device = Device::open(options.gpu)?;
-        let needed = model.weights.matrices().map(weights::bytes).sum::<u64>();
-        let free = device.free_memory()?;
-        if needed > free {
-            return Err(CudaError::OutOfMemory { what: "the weights", wanted: needed, free });
+        let plan = memory_plan(&model, &options, options.rows)?;
+        let (wanted, free) = (plan.bytes(0, 0), card.free_memory()?);
+        if wanted > free {
+            return Err(CudaError::OutOfMemory { what: "the model", wanted, free });
         }
+        let device = card.into_device();
         let kernels = Kernels::load(&device)?;
         let setting = Setting {
             device: &device,
@@ -69,6 +86,8 @@ impl CudaExecutor {
             kernels,
             device,
             opened: 0,
+            health: Health::default(),
+            meter: None,
             shape,
             frequencies,
             options,
@@ -85,13 +104,26 @@ impl CudaExecutor {
     pub fn time_kernels(&mut self, on: bool) {
         self.step.forget_recordings();
         self.device.time_kernels(on);
+        self.meter = on.then(|| (Meter::default(), Costs::of(&self.model, &self.shape.formats)));
     }
 
-    /// For each kernel of the last recorded round: its name, how often it ran, the seconds it took in
-    /// all. A mark between two launches costs about a microsecond.
-    pub fn kernel_times(&self) -> Result<Vec<(&'static str, usize, f64)>, CudaError> {
-        self.device.bind()?;
-        self.device.kernel_times()
+    /// For each kernel of all rounds since the last reset of the stages: its name, how often it ran,
+    /// the seconds it took in all. A mark between two launches costs some microseconds.
+    pub fn kernel_times(&self) -> Vec<(&'static str, usize, f64)> {
+        self.meter.as_ref().map_or_else(Vec::new, |(meter, _)| meter.kernels())
+    }
+
+    /// Does something on the card, unless it is lost, and finds out whether that has lost it.
+    fn on_the_card<T>(
+        &mut self,
+        work: impl FnOnce(&mut CudaExecutor) -> Result<T, ExecError>,
+    ) -> Result<T, ExecError> {
+        self.health.check()?;
+        let result = match self.device.bind() {
+            Ok(()) => work(self),
+            Err(error) => Err(error.into()),
+        };
+        self.health.judge(result, || self.device.finish())
     }
 
     fn tools(&self) -> Tools<'_> {
@@ -130,6 +162,36 @@ impl CudaExecutor {
             }
         }
         Ok(())
+    }
+
+    /// Takes the slots of a checked batch forward, or leaves them as they were.
+    fn advance(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError> {
+        let mut slots: Vec<Slot> =
+            batch.iter().filter_map(|feed| self.slots.remove(&feed.slot)).collect();
+        let mut done = vec![0; batch.len()];
+        let result = match self.prepare(batch, &mut slots) {
+            Err(error) => {
+                slots.iter_mut().for_each(|slot| slot.pages.truncate(slot.len));
+                Err(error.into())
+            }
+            Ok(places) => match self.evaluate(batch, &slots, &places, &mut done, logits) {
+                Ok(passed) => {
+                    for ((slot, feed), passed) in slots.iter_mut().zip(batch).zip(passed) {
+                        slot.commit(feed.tokens.len(), passed, &self.shape);
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    // Slots that cannot be put back hold nobody knows what.
+                    if self.go_back(&mut slots, &places, &done).is_err() {
+                        self.health.lose(&error);
+                    }
+                    Err(error)
+                }
+            },
+        };
+        self.slots.extend(batch.iter().map(|feed| feed.slot).zip(slots));
+        result
     }
 
     /// Sees to it that everything that the batch will write has its place.
@@ -185,7 +247,11 @@ impl CudaExecutor {
                 rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.logits?))).collect();
             rows.iter().for_each(|row| done[row.feed] += 1);
             let key = Key { rows: rows.len(), wanted: wanted.len(), capacity };
-            self.step.run(setting, key)?;
+            let times = self.step.run(setting, key)?;
+            if let Some((meter, costs)) = &mut self.meter {
+                let positions = rows.iter().map(|row| row.position);
+                meter.add(&times, &costs.round(positions, wanted.len()));
+            }
 
             let vocab = logits.vocab;
             let (fault, values) = self.step.results();
@@ -194,13 +260,7 @@ impl CudaExecutor {
                 return Err(stage.explain(&self.model, row.0, row.1));
             }
             for ((row, target), values) in wanted.into_iter().zip(values.chunks_exact(vocab)) {
-                let target = &mut logits.values[target * vocab..][..vocab];
-                let mut largest = 0;
-                for (to, &from) in target.iter_mut().zip(values) {
-                    *to = f32::from_le_bytes(from);
-                    largest = largest.max(to.abs().to_bits());
-                }
-                if largest >= f32::INFINITY.to_bits() {
+                if !copy_finite(&mut logits.values[target * vocab..][..vocab], values) {
                     let head = Stage(2 * self.model.weights.layers.len() + 1);
                     return Err(head.explain(&self.model, rows[row].token, rows[row].position));
                 }
@@ -243,6 +303,18 @@ impl CudaExecutor {
         }
         Ok(())
     }
+}
+
+/// Copies a row of logits and says whether all of them are finite. It is done for every token, so
+/// nothing in it keeps the compiler from taking many at once.
+fn copy_finite(to: &mut [f32], from: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let mut bad = 0;
+    for (to, &from) in to.iter_mut().zip(from) {
+        bad |= u32::from(from.to_bits() & EXPONENT == EXPONENT);
+        *to = from;
+    }
+    bad == 0
 }
 
 /// The kernels' limits. A real model is far from them; a file may say anything.
@@ -319,9 +391,10 @@ impl Executor for CudaExecutor {
     }
 
     fn open(&mut self) -> Result<SlotId, ExecError> {
-        self.device.bind()?;
-        let slot = Slot::new(self.tools())?;
-        Ok(self.add(slot))
+        self.on_the_card(|cuda| {
+            let slot = Slot::new(cuda.tools())?;
+            Ok(cuda.add(slot))
+        })
     }
 
     fn close(&mut self, slot: SlotId) {
@@ -333,75 +406,52 @@ impl Executor for CudaExecutor {
     }
 
     fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError> {
-        self.check(batch)?;
-        self.device.bind()?;
-        let rows: usize = batch.iter().map(|feed| feed.want.rows(feed.tokens.len())).sum();
-        logits.vocab = self.model.config.vocab;
-        logits.values.clear();
-        logits.values.resize(rows * logits.vocab, 0.0);
-
-        let mut slots: Vec<Slot> =
-            batch.iter().filter_map(|feed| self.slots.remove(&feed.slot)).collect();
-        let mut done = vec![0; batch.len()];
-        let result = match self.prepare(batch, &mut slots) {
-            Err(error) => {
-                slots.iter_mut().for_each(|slot| slot.pages.truncate(slot.len));
-                Err(error.into())
-            }
-            Ok(places) => match self.evaluate(batch, &slots, &places, &mut done, logits) {
-                Ok(passed) => {
-                    for ((slot, feed), passed) in slots.iter_mut().zip(batch).zip(passed) {
-                        slot.commit(feed.tokens.len(), passed, &self.shape);
-                    }
-                    Ok(())
-                }
-                Err(error) => self
-                    .go_back(&mut slots, &places, &done)
-                    .map_err(ExecError::from)
-                    .and(Err(error)),
-            },
-        };
+        let result = self.check(batch).and_then(|()| {
+            let rows: usize = batch.iter().map(|feed| feed.want.rows(feed.tokens.len())).sum();
+            logits.vocab = self.model.config.vocab;
+            logits.values.resize(rows * logits.vocab, 0.0);
+            self.on_the_card(|cuda| cuda.advance(batch, logits))
+        });
         if result.is_err() {
             logits.values.clear();
         }
-        self.slots.extend(batch.iter().map(|feed| feed.slot).zip(slots));
         result
     }
 
     fn truncate(&mut self, slot: SlotId, len: usize) -> Result<usize, ExecError> {
-        self.device.bind()?;
-        let mut state = self.slots.remove(&slot).ok_or(ExecError::NoSuchSlot(slot))?;
-        let truncated = state.truncate(self.tools(), len);
-        self.slots.insert(slot, state);
-        Ok(truncated?)
+        self.on_the_card(|cuda| {
+            let mut state = cuda.slots.remove(&slot).ok_or(ExecError::NoSuchSlot(slot))?;
+            let truncated = state.truncate(cuda.tools(), len);
+            cuda.slots.insert(slot, state);
+            Ok(truncated?)
+        })
     }
 
     fn fork(&mut self, slot: SlotId) -> Result<SlotId, ExecError> {
-        self.device.bind()?;
-        let copy = self.slot(slot)?.fork(self.tools())?;
-        Ok(self.add(copy))
+        self.on_the_card(|cuda| {
+            let copy = cuda.slot(slot)?.fork(cuda.tools())?;
+            Ok(cuda.add(copy))
+        })
     }
 
     fn export(&self, slot: SlotId, rewind: usize) -> Result<SlotState, ExecError> {
-        self.device.bind()?;
-        Ok(transfer::export(self.slot(slot)?, self.tools(), self.options.rounding, rewind)?)
+        self.health.check()?;
+        let exported = self.slot(slot).and_then(|slot| {
+            self.device.bind()?;
+            Ok(transfer::export(slot, self.tools(), self.options.rounding, rewind)?)
+        });
+        self.health.judge(exported, || self.device.finish())
     }
 
     fn import(&mut self, state: &SlotState) -> Result<SlotId, ExecError> {
-        self.device.bind()?;
-        let slot = transfer::import(state, self.tools(), self.options.rounding)?;
-        Ok(self.add(slot))
+        self.on_the_card(|cuda| {
+            let slot = transfer::import(state, cuda.tools(), cuda.options.rounding)?;
+            Ok(cuda.add(slot))
+        })
     }
 
     fn state_cost(&self) -> StateCost {
-        let boundaries = match self.options.boundary {
-            0 => 0,
-            boundary => self.options.boundaries_kept * self.shape.copies(boundary, 0).1,
-        };
-        StateCost {
-            fixed: (self.shape.arena_bytes + boundaries) as u64,
-            per_1k_tokens: (self.shape.page_bytes * 1024 / PAGE_TOKENS) as u64,
-        }
+        self.shape.cost(&self.options)
     }
 
     fn state_bytes(&self) -> usize {
@@ -418,5 +468,52 @@ impl Executor for CudaExecutor {
             }
         }
         bytes
+    }
+
+    fn stages(&self) -> Vec<ds4_engine::Stage> {
+        self.meter.as_ref().map_or_else(Vec::new, |(meter, _)| meter.stages())
+    }
+
+    fn reset_stages(&mut self) {
+        if let Some((meter, _)) = &mut self.meter {
+            *meter = Meter::default();
+        }
+    }
+
+    fn time_stages(&mut self, on: bool) -> bool {
+        self.time_kernels(on);
+        true
+    }
+
+    fn card(&self) -> Option<String> {
+        Some(self.device.info().name.clone())
+    }
+
+    fn read_rate(&mut self) -> Result<Option<ReadRate>, ExecError> {
+        self.on_the_card(|cuda| {
+            Ok(Some(read_rate::measure(&cuda.device, &cuda.kernels, cuda.step.weights().memory())?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::copy_finite;
+
+    #[test]
+    fn logits_arrive_bit_for_bit_and_bad_ones_are_seen() {
+        let fine = [0.0, -0.0, 1.5, f32::MAX, f32::MIN, f32::MIN_POSITIVE / 2.0];
+        let row: Vec<f32> = fine.iter().copied().cycle().take(1037).collect();
+        let mut arrived = vec![7.0; row.len()];
+        assert!(copy_finite(&mut arrived, &row));
+        assert!(arrived.iter().zip(&row).all(|(a, b)| a.to_bits() == b.to_bits()));
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for place in [0, 1, 15, 16, 1035, 1036] {
+                let mut row = row.clone();
+                row[place] = bad;
+                assert!(!copy_finite(&mut arrived, &row), "{bad} at {place}");
+                assert_eq!(arrived[place].to_bits(), bad.to_bits());
+            }
+        }
     }
 }

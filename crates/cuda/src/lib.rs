@@ -5,26 +5,34 @@
 //! it), and one folder for each operation holds its kernel and its launcher: `embed`, `hyper`,
 //! `matvec`, `tensor`, `rows`, `compress`, `indexer`, `attend`, `experts`. `upload` brings the weights to the
 //! card, `slot` and `pages` are the state, `device` is all that speaks to the driver.
+//! `recording` replays what was launched before, `plan` says what will be taken before it is, `health`
+//! whether the card still answers, `stages` and `costs` where the time goes.
 //!
 //! Nothing of CUDA is needed to build this crate or to start a program that holds it: the driver is
 //! looked for when an executor is made. The crate sees no text and no files but its kernel cache.
 
 mod attend;
 mod compress;
+mod costs;
 mod device;
 mod embed;
 mod executor;
 mod experts;
 mod fault;
+mod health;
 mod hyper;
 mod indexer;
 mod matvec;
 mod options;
 mod pages;
+mod plan;
+mod read_rate;
+mod recording;
 mod round;
 mod rows;
 mod scratch;
 mod slot;
+mod stages;
 mod step;
 mod tensor;
 mod transfer;
@@ -34,3 +42,4 @@ mod weights;
 pub use device::{DeviceInfo, KERNEL_SOURCE, devices, kernel_hash};
 pub use executor::CudaExecutor;
 pub use options::{CudaError, CudaOptions};
+pub use plan::{Card, memory_plan};

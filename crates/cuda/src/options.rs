@@ -1,6 +1,6 @@
 //! What a person may choose about the executor, and what can go wrong with the card.
 
-use ds4_engine::ExecError;
+use ds4_engine::{ExecError, Size};
 use ds4_model::Rounding;
 use ds4_quant::QuantError;
 
@@ -45,6 +45,14 @@ pub enum CudaError {
     /// There is no driver on this machine.
     #[error("no CUDA driver on this machine: libcuda was not found")]
     NoDriver,
+    /// The driver lacks what is called.
+    #[error("the NVIDIA driver knows CUDA {found}, and {needed} or later is needed")]
+    OldDriver {
+        /// The version that it knows.
+        found: String,
+        /// The least that will do.
+        needed: String,
+    },
     /// The driver counts fewer cards.
     #[error("there is no GPU {wanted}: the driver sees {found}")]
     NoSuchGpu {
@@ -62,7 +70,7 @@ pub enum CudaError {
         says: String,
     },
     /// Not enough memory on the card.
-    #[error("{what}: {wanted} bytes wanted on the GPU, {free} free")]
+    #[error("the GPU has no room for {what}: {} needed, {} free", Size(*.wanted), Size(*.free))]
     OutOfMemory {
         /// What the memory was for.
         what: &'static str,

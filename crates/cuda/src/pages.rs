@@ -18,19 +18,22 @@ pub struct Pages {
     pages: Vec<Arc<Buffer>>,
     /// The addresses of the pages, where kernels look them up.
     table: Buffer,
+    /// What the table says. A reservation that failed half way has left it behind the pages.
+    listed: Vec<u64>,
 }
 
 impl Pages {
     /// None yet.
     pub fn new(device: &Device, page_bytes: usize) -> Result<Pages, CudaError> {
         let table = device.alloc(64 * size_of::<u64>(), "a table of pages")?;
-        Ok(Pages { page_bytes, pages: Vec::new(), table })
+        Ok(Pages { page_bytes, pages: Vec::new(), table, listed: Vec::new() })
     }
 
     /// Another slot's view of the same pages.
     pub fn share(&self, device: &Device) -> Result<Pages, CudaError> {
         let table = device.duplicate(&self.table, "a table of pages")?;
-        Ok(Pages { page_bytes: self.page_bytes, pages: self.pages.clone(), table })
+        let (pages, listed) = (self.pages.clone(), self.listed.clone());
+        Ok(Pages { page_bytes: self.page_bytes, pages, table, listed })
     }
 
     /// Where the table lies.
@@ -44,7 +47,6 @@ impl Pages {
         if self.page_bytes == 0 || from >= to {
             return Ok(());
         }
-        let before: Vec<u64> = self.pages.iter().map(|page| page.address()).collect();
         for index in from / PAGE_TOKENS..to.div_ceil(PAGE_TOKENS) {
             match self.pages.get_mut(index) {
                 None => {
@@ -58,14 +60,18 @@ impl Pages {
             }
         }
         let addresses: Vec<u64> = self.pages.iter().map(|page| page.address()).collect();
-        if addresses == before {
+        // Pages that are no longer there may stay listed: nothing looks beyond the length.
+        if self.listed.starts_with(&addresses) {
             return Ok(());
         }
         if size_of_val(&addresses[..]) > self.table.len() {
             let room = (2 * self.table.len()).max(size_of_val(&addresses[..]));
             self.table = device.alloc(room, "a table of pages")?;
         }
-        device.write(&self.table, 0, &addresses)
+        self.listed.clear();
+        device.write(&self.table, 0, &addresses)?;
+        self.listed = addresses;
+        Ok(())
     }
 
     /// Frees the pages that lie wholly beyond `len` tokens.

@@ -15,7 +15,7 @@ pub const ATTEND_ROWS: usize = 32;
 
 /// Where each activation lies on the card.
 pub struct Scratch {
-    memory: Buffer,
+    _memory: Option<Buffer>,
     /// `[rows, streams, hidden]`.
     pub streams: u64,
     /// `[rows, mix_rows]`.
@@ -94,6 +94,20 @@ pub struct Halves {
 impl Scratch {
     /// Working memory for rounds of up to `rows` rows.
     pub fn new(device: &Device, c: &Config, rows: usize, fast: bool) -> Result<Scratch, CudaError> {
+        let (mut scratch, bytes) = Scratch::lay_out(c, rows, fast);
+        let memory = device.alloc(bytes, "working memory")?;
+        scratch.begin_at(memory.address());
+        scratch._memory = Some(memory);
+        Ok(scratch)
+    }
+
+    /// Bytes that rounds of up to `rows` rows work in.
+    pub fn bytes(c: &Config, rows: usize, fast: bool) -> usize {
+        Scratch::lay_out(c, rows, fast).1
+    }
+
+    /// Where everything lies, counted from the beginning, and how much it is.
+    fn lay_out(c: &Config, rows: usize, fast: bool) -> (Scratch, usize) {
         let mut bytes = 0usize;
         let mut take = |each: usize| {
             let at = bytes;
@@ -130,7 +144,7 @@ impl Scratch {
             head: take(4 * c.hidden),
             logits: take(4 * c.vocab),
             halves: Halves::default(),
-            memory: device.alloc(0, "working memory")?,
+            _memory: None,
         };
         if fast {
             let pairs = c.experts_used + 1;
@@ -147,19 +161,21 @@ impl Scratch {
                 items: take((pairs + pairs / 8 + 2) * tensor::ITEM_BYTES),
             };
         }
-        scratch.memory = device.alloc(bytes, "working memory")?;
-        let base = scratch.memory.address();
-        for at in scratch.all() {
+        (scratch, bytes)
+    }
+
+    /// Turns places into addresses.
+    fn begin_at(&mut self, base: u64) {
+        for at in self.all() {
             *at += base;
         }
-        if fast {
-            let Halves { x, qr, heads, low, middle, head, parts, order, items } =
-                &mut scratch.halves;
+        // What is there never lies at the beginning.
+        if self.halves.x != 0 {
+            let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
             for at in [x, qr, heads, low, middle, head, parts, order, items] {
                 *at += base;
             }
         }
-        Ok(scratch)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {

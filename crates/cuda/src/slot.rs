@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use ds4_engine::first_needed;
+use ds4_engine::{StateCost, first_needed};
 use ds4_model::{Compression, Config};
 
 use crate::{
@@ -115,6 +115,18 @@ impl Shape {
     /// Bytes of a row of every ring.
     pub fn ring_row_bytes(&self) -> usize {
         self.rings.iter().map(|ring| ring.row_bytes as usize).sum()
+    }
+
+    /// What the state of a slot costs.
+    pub fn cost(&self, options: &CudaOptions) -> StateCost {
+        let boundaries = match options.boundary {
+            0 => 0,
+            boundary => options.boundaries_kept * self.copies(boundary, 0).1,
+        };
+        StateCost {
+            fixed: (self.arena_bytes + boundaries) as u64,
+            per_1k_tokens: (self.page_bytes * 1024 / PAGE_TOKENS) as u64,
+        }
     }
 
     /// What has to be copied so that a slot of length `len` can go on from any length down to

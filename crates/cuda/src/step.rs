@@ -1,41 +1,34 @@
 //! One round through the model: embedding, every layer, head. What is launched depends on a few sizes
 //! alone, so the sequence can be recorded and replayed.
 
-use std::collections::HashMap;
+use std::mem;
 
 use ds4_model::{Compression, Model};
 
 use crate::{
     attend::{self, AttendArgs},
     compress::{self, CompressArgs, CompressorArgs},
-    device::{Buffer, Device, Graph, Kernel, Kernels, Pinned},
+    device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs, tensor::HalfExpertsArgs},
     hyper,
     indexer::{self, QueryArgs, ScoreArgs, TopArgs},
     options::CudaError,
+    recording::{Key, Recordings},
     round::{
         self, Frequencies, HEAD_BYTES, ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW,
     },
     rows::{self, KeepArgs, PendingArgs, SaveArgs},
     scratch::{ATTEND_ROWS, Scratch},
     slot::{LayerShape, Shape},
+    stages::Part,
     tensor,
     weights::{Hyper, Layer, Products, Weights},
 };
 
-/// Rounds of up to so many rows are recorded: longer ones keep the card busy between launches.
-const RECORDED_ROWS: usize = 16;
-
-/// What decides which launches a round has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Rows of the round.
-    pub rows: usize,
-    /// Rows that give logits.
-    pub wanted: usize,
-    /// Room for the scores of a row's index rows; 0 if no row has to choose.
-    pub capacity: usize,
+/// How many rows of every ring there is room for when `rows` have to be saved.
+pub fn undo_room(rows: usize) -> usize {
+    rows.next_power_of_two()
 }
 
 /// What a step works with, at fixed addresses.
@@ -52,8 +45,7 @@ pub struct Step {
     undo_rows: usize,
     scores: Buffer,
     capacity: usize,
-    /// Rounds seen before, and, from the second time on, their recordings.
-    recorded: HashMap<Key, Option<Graph>>,
+    recordings: Recordings,
     fast: bool,
 }
 
@@ -98,7 +90,7 @@ impl Step {
             undo_rows: 0,
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
-            recorded: HashMap::new(),
+            recordings: Recordings::default(),
             fast,
         })
     }
@@ -116,9 +108,12 @@ impl Step {
     /// Room to save `rows` rows of every ring.
     pub fn reserve_undo(&mut self, setting: Setting<'_>, rows: usize) -> Result<(), CudaError> {
         if rows > self.undo_rows {
-            let room = rows.next_power_of_two();
-            // What was recorded names the old addresses.
-            self.recorded.clear();
+            let room = undo_room(rows);
+            // What was recorded names the old addresses. The old memory goes first, so that there is
+            // never room needed for both.
+            self.recordings.clear();
+            self.undo_rows = 0;
+            self.undo = setting.device.alloc(0, "rows to go back to")?;
             self.undo = setting
                 .device
                 .alloc(room * setting.shape.ring_row_bytes(), "rows to go back to")?;
@@ -141,7 +136,7 @@ impl Step {
         }
         let capacity = visible.next_power_of_two().max(1024);
         if capacity > self.capacity {
-            self.recorded.clear();
+            self.recordings.clear();
             self.scores =
                 setting.device.alloc(4 * ATTEND_ROWS * capacity, "scores of index rows")?;
             self.capacity = capacity;
@@ -155,45 +150,37 @@ impl Step {
     }
 
     /// The word in which the kernels reported a fault, and the logits, after a round.
-    pub fn results(&self) -> (u32, &[[u8; 4]]) {
-        let (head, logits) = self.results.bytes().split_at(HEAD_BYTES);
-        let fault = head.as_chunks().0.first().map_or(u32::MAX, |&word| u32::from_le_bytes(word));
-        (fault, logits.as_chunks().0)
+    pub fn results(&self) -> (u32, &[f32]) {
+        let fault = self.results.values(0).first().copied().unwrap_or(u32::MAX);
+        (fault, self.results.values(HEAD_BYTES))
     }
 
     /// Forgets all recordings: what is recorded next may be marked for times.
     pub fn forget_recordings(&mut self) {
-        self.recorded.clear();
+        self.recordings.clear();
     }
 
-    /// Runs a round to its end.
-    pub fn run(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
-        let device = setting.device;
-        if key.rows > RECORDED_ROWS {
-            self.enqueue(setting, key)?;
-            return device.finish();
-        }
-        match self.recorded.get(&key) {
-            // The first time nothing is recorded: it is then that the driver loads the kernels.
-            None => {
-                self.enqueue(setting, key)?;
-                self.recorded.insert(key, None);
-            }
-            Some(None) => {
-                device.forget_marks();
-                let graph = device.record(|| self.enqueue(setting, key))?;
-                device.replay(&graph)?;
-                self.recorded.insert(key, Some(graph));
-            }
-            Some(Some(graph)) => device.replay(graph)?,
-        }
-        device.finish()
+    /// The model on the card.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Runs a round to its end. Times are those of its launches, if they are wanted.
+    pub fn run(&mut self, setting: Setting<'_>, key: Key) -> Result<Times, CudaError> {
+        let mut recordings = mem::take(&mut self.recordings);
+        let times = recordings.run(setting.device, key, || self.enqueue(setting, key));
+        self.recordings = recordings;
+        times
     }
 
     fn enqueue(&mut self, setting: Setting<'_>, key: Key) -> Result<(), CudaError> {
         let Setting { device, kernels, model, shape, frequencies } = setting;
         let told = self.told.address();
         let bytes = round::upload_bytes(key.rows, frequencies);
+        // What a round before has marked and not taken is of no use.
+        device.take_marks();
+        device.enter(Part::Copies);
+        device.mark(None)?;
         // SAFETY: the target has room for the longest round, and the bytes are written again only after
         // the round has been waited for.
         unsafe { device.send(&self.tell, 0..bytes, told) }?;
@@ -218,9 +205,11 @@ impl Step {
         };
         rows::save(device, kernels, shape.rings.len(), key.rows, &save)?;
         launches.forward(&self.weights)?;
+        device.enter(Part::Copies);
         device.fetch(told, &mut self.results, 0..4)?;
         let logits = HEAD_BYTES..HEAD_BYTES + 4 * key.wanted * model.config.vocab;
-        device.fetch(self.scratch.logits, &mut self.results, logits)
+        device.fetch(self.scratch.logits, &mut self.results, logits)?;
+        device.mark(None)
     }
 }
 
@@ -249,6 +238,7 @@ impl Launches<'_> {
             count: config.streams as u32,
             unused: 0,
         };
+        self.device.enter(Part::Embedding);
         embed::embed(self.device, self.kernels, self.key.rows, &args)?;
         for (l, (layer, of)) in weights.layers.iter().zip(&self.shape.layers).enumerate() {
             self.read(&layer.attn_hc, 2 * l, false)?;
@@ -258,6 +248,7 @@ impl Launches<'_> {
         }
         self.read(&weights.head_hc, 2 * weights.layers.len(), true)?;
         if self.key.wanted > 0 {
+            self.device.enter(Part::Head);
             self.multiply(&weights.output, self.key.wanted)?;
         }
         Ok(())
@@ -269,6 +260,7 @@ impl Launches<'_> {
 
     /// Ends the block before, `stage`, and makes the input of the next.
     fn read(&self, next: &Hyper, stage: usize, head: bool) -> Result<(), CudaError> {
+        self.device.enter(Part::Streams);
         let (config, s) = (&self.model.config, self.scratch);
         let (hidden, n) = (config.hidden as u32, config.streams as u32);
         let mix_rows = config.mix_rows() as u32;
@@ -311,17 +303,23 @@ impl Launches<'_> {
 
     fn attention(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
         let (device, kernels, rows) = (self.device, self.kernels, self.key.rows);
+        self.device.enter(Part::AttentionIn);
         self.multiply(&layer.inputs, rows)?;
+        self.device.enter(Part::Compress);
         self.keep(layer, of)?;
         self.compress(layer, of)?;
+        self.device.enter(Part::Queries);
         self.multiply(&layer.queries, rows)?;
         for first in (0..rows).step_by(ATTEND_ROWS) {
             let count = ATTEND_ROWS.min(rows - first);
             if of.kind == Compression::Csa && self.key.capacity > 0 {
+                self.device.enter(Part::Index);
                 self.choose(of, first, count)?;
             }
+            self.device.enter(Part::Attend);
             attend::attend(device, kernels, count, &self.attend_args(layer, of, first))?;
         }
+        self.device.enter(Part::AttentionOut);
         self.multiply(&layer.low, rows)?;
         self.multiply(&layer.output, rows)
     }
@@ -480,6 +478,7 @@ impl Launches<'_> {
 
     fn experts(&self, number: usize, layer: &Layer) -> Result<(), CudaError> {
         let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
+        self.device.enter(Part::Route);
         self.multiply(&layer.router, rows)?;
         let route = RouteArgs {
             rows: self.rows,
@@ -494,6 +493,7 @@ impl Launches<'_> {
             unused: 0,
         };
         experts::route(self.device, self.kernels, rows, &route)?;
+        self.device.enter(Part::ExpertsIn);
         let [gate, up, down] = layer.experts;
         let [shared_gate, shared_up, shared_down] = layer.shared;
         let args = ExpertsArgs {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Bytes that small values are gathered in.
-const DRAWER: usize = 16 << 20;
+pub const DRAWER: usize = 16 << 20;
 
 /// Hyper-connections.
 #[derive(Clone, Copy)]
@@ -110,7 +110,7 @@ pub struct Weights {
     pub head_hc: Hyper,
     /// The output matrix.
     pub output: Products,
-    _memory: Vec<Buffer>,
+    memory: Vec<Buffer>,
 }
 
 impl Weights {
@@ -134,7 +134,12 @@ impl Weights {
         let output = loader.matrix(&weights.output)?;
         let output = Product::new(output, scratch.head, scratch.logits);
         let output = loader.products(&[HalfProduct::new(output, scratch.halves.head)])?;
-        Ok(Weights { embedding, layers, head_hc, output, _memory: loader.finish(kernels)? })
+        Ok(Weights { embedding, layers, head_hc, output, memory: loader.finish(kernels)? })
+    }
+
+    /// All the memory that they take.
+    pub fn memory(&self) -> &[Buffer] {
+        &self.memory
     }
 }
 

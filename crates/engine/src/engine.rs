@@ -7,7 +7,7 @@ use std::{
 
 use ds4_model::{Model, Rounding};
 
-use crate::{EngineError, Executor, SavedSession, Session, Stage, StateCost};
+use crate::{EngineError, Executor, ReadRate, SavedSession, Session, Stage, StateCost};
 
 /// Tokens per prefill chunk unless the caller says otherwise.
 pub const DEFAULT_CHUNK: usize = 512;
@@ -84,6 +84,21 @@ impl Engine {
     pub fn reset_stages(&self) -> Result<(), EngineError> {
         self.executor()?.reset_stages();
         Ok(())
+    }
+
+    /// Starts or stops measuring [`Engine::stages`] where that slows steps down; whether it does.
+    pub fn time_stages(&self, on: bool) -> Result<bool, EngineError> {
+        Ok(self.executor()?.time_stages(on))
+    }
+
+    /// The card that computes; `None` where it is the processor.
+    pub fn card(&self) -> Result<Option<String>, EngineError> {
+        Ok(self.executor()?.card())
+    }
+
+    /// How fast the card reads its weights; `None` where they lie in the machine's own memory.
+    pub fn read_rate(&self) -> Result<Option<ReadRate>, EngineError> {
+        Ok(self.executor()?.read_rate()?)
     }
 
     /// An empty session.

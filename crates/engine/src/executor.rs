@@ -75,6 +75,15 @@ pub struct Stage {
     pub operations: u64,
 }
 
+/// How fast memory was read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReadRate {
+    /// Bytes of weights that it was measured on.
+    pub sample_bytes: usize,
+    /// Bytes per second.
+    pub bytes_per_second: f64,
+}
+
 /// Why an executor could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -163,4 +172,21 @@ pub trait Executor: Send {
 
     /// Starts measuring stages anew.
     fn reset_stages(&mut self) {}
+
+    /// Starts or stops measuring stages where that slows a step down. Returns whether this executor is
+    /// such a one; others measure always, or never.
+    fn time_stages(&mut self, _on: bool) -> bool {
+        false
+    }
+
+    /// The card that computes, for people; `None` where it is the processor.
+    fn card(&self) -> Option<String> {
+        None
+    }
+
+    /// How fast the card reads its weights if it does nothing else; `None` where they lie in the
+    /// machine's own memory, which anybody can measure.
+    fn read_rate(&mut self) -> Result<Option<ReadRate>, ExecError> {
+        Ok(None)
+    }
 }

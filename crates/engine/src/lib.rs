@@ -19,8 +19,8 @@ mod together;
 
 pub use engine::{DEFAULT_CHUNK, Engine, SessionOptions};
 pub use error::EngineError;
-pub use executor::{ExecError, Executor, Feed, Logits, SlotId, Stage, Want};
-pub use plan::{DoesNotFit, MemoryPlan, StateCost};
+pub use executor::{ExecError, Executor, Feed, Logits, ReadRate, SlotId, Stage, Want};
+pub use plan::{DoesNotFit, MemoryPlan, Size, StateCost};
 pub use ranking::{TokenLogprob, argmax, logprob, top_logprobs};
 pub use sampler::{Sampler, SamplerError, SamplerOptions};
 pub use saved::{SavedError, SavedSession};

@@ -88,6 +88,22 @@ impl MemoryPlan {
         Err(DoesNotFit { plan: *self, memory, sessions, context })
     }
 
+    /// The plan for people, before anything is taken: what each part costs, and what fits in `memory`
+    /// bytes, of sessions of `context` tokens and of one as long as the model allows, `most` tokens.
+    pub fn describe(&self, memory: u64, context: u64, most: u64) -> String {
+        let longest = self.largest_context(memory, 1).map_or(0, |tokens| tokens.min(most));
+        format!(
+            "weights {}, working space {}, each session {} and {} for every 1024 tokens; \
+             in {} fit {} of {context} tokens, or 1 of {longest}",
+            Size(self.weights),
+            Size(self.scratch),
+            Size(self.session.fixed),
+            Size(self.session.per_1k_tokens),
+            Size(memory),
+            Sessions(self.most_sessions(memory, context)),
+        )
+    }
+
     fn loaded(&self) -> u64 {
         self.weights.saturating_add(self.scratch)
     }
@@ -166,12 +182,14 @@ impl fmt::Display for Sessions {
 }
 
 /// Bytes as people read them.
-struct Size(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MIB: f64 = (1 << 20) as f64;
         match self.0 as f64 / MIB {
+            mib if mib < 1.0 => write!(f, "{:.1} KiB", mib * 1024.0),
             mib if mib < 1024.0 => write!(f, "{mib:.1} MiB"),
             mib => write!(f, "{:.1} GiB", mib / 1024.0),
         }

@@ -180,6 +180,18 @@ fn refusals_say_what_would_fit() {
 }
 
 #[test]
+fn a_description_says_what_it_costs_and_what_fits() {
+    let said = |gib: u64, most| small_plan().describe(gib * GIB, 2048, most);
+    assert_eq!(
+        said(24, 1 << 20),
+        "weights 10.0 GiB, working space 1.0 GiB, each session 1.0 GiB and 1.0 GiB for every 1024 \
+         tokens; in 24.0 GiB fit 4 sessions of 2048 tokens, or 1 of 12288"
+    );
+    assert!(said(24, 4096).ends_with("4 sessions of 2048 tokens, or 1 of 4096"));
+    assert!(said(5, 4096).ends_with("in 5.0 GiB fit 0 sessions of 2048 tokens, or 1 of 0"));
+}
+
+#[test]
 fn numbers_beyond_reason_do_not_wrap() {
     let plan = small_plan();
     assert_eq!(plan.bytes(u64::MAX, u64::MAX), u64::MAX);

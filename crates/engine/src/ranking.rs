@@ -51,9 +51,39 @@ pub(crate) fn candidates(logits: &[f32]) -> impl Iterator<Item = Candidate> {
     (0u32..).zip(logits).filter(|(_, l)| l.is_finite()).map(|(id, &logit)| Candidate { id, logit })
 }
 
-/// The first candidate in rank order.
+/// The first candidate in rank order. Looked for after every token, so each block gives its largest
+/// logit first, and only the block that has the largest of all is searched for it.
 pub(crate) fn best(logits: &[f32]) -> Option<Candidate> {
-    candidates(logits).reduce(|best, next| if next.logit > best.logit { next } else { best })
+    const BLOCK: usize = 1024;
+    let (mut start, mut logit) = (0, f32::NEG_INFINITY);
+    for (number, block) in logits.chunks(BLOCK).enumerate() {
+        let found = largest(block);
+        if found > logit {
+            (start, logit) = (number * BLOCK, found);
+        }
+    }
+    if logit == f32::NEG_INFINITY {
+        return None;
+    }
+    let id = start + logits[start..].iter().position(|&x| x == logit)?;
+    Some(Candidate { id: id as u32, logit: logits[id] })
+}
+
+/// The largest finite value, in lanes that do not wait for one another; minus infinity if there is none.
+fn largest(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let larger = |most: f32, x: f32| {
+        let x = if x.abs() < f32::INFINITY { x } else { f32::NEG_INFINITY };
+        if x > most { x } else { most }
+    };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = larger(*lane, x);
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |most, &x| larger(most, x))
 }
 
 /// Ranks candidates from the best on for as long as `keep(rank, candidate)` holds, and returns how
@@ -122,6 +152,13 @@ mod tests {
             (&[], None),
         ] {
             assert_eq!(argmax(logits), wanted, "{logits:?}");
+            // The same among enough others to fill lanes and blocks.
+            for others in [35, 1022, 2000] {
+                let low = vec![f32::MIN; others];
+                let long = [&low[..], logits, &low[..]].concat();
+                let wanted = wanted.map_or(0, |id| others as u32 + id);
+                assert_eq!(argmax(&long), Some(wanted), "{logits:?}");
+            }
         }
     }
 

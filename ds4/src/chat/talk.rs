@@ -19,7 +19,7 @@ use super::{saved::Saved, settled, thinking_name};
 use crate::{
     fault::Fault,
     generate::{self, Answered, Finish, Limits, Prefill},
-    load::{Loaded, check_memory},
+    load::Loaded,
     plan::{self, Answer, Manner},
     render,
     speak::Speaker,
@@ -143,7 +143,7 @@ impl Talk {
         if let Some(why) = &setting.why {
             self.term.say(Class::Warning, why);
         }
-        check_memory(&self.loaded.memory, setting.effective, self.term)?;
+        self.loaded.check_context(setting.effective, self.term)?;
         let options = SessionOptions { context: setting.effective, ..self.loaded.session };
         self.session = self.loaded.engine.session(options)?;
         self.loaded.session = options;

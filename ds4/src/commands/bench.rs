@@ -31,7 +31,9 @@ pub fn run(setup: &Setup, wanted: &Bench, out: &mut dyn Write, term: Term) -> Re
         warm_up: wanted.warm_up,
         session: loaded.session,
         never: loaded.tokenizer.eos(),
+        stages: wanted.roofline,
     };
+    warn_of_memory(&loaded, &options, term);
     let tokens = tokens(&loaded, &wanted.prompt, most, term)?;
     let mut line = term.progress();
     let mut last_run = 0;
@@ -40,13 +42,28 @@ pub fn run(setup: &Setup, wanted: &Bench, out: &mut dyn Write, term: Term) -> Re
             match doing {
                 Doing::Prefill { run, .. } if run > last_run => {
                     last_run = run;
-                    line.show(&format!("run {run} of {}", wanted.runs));
+                    line.show(&match wanted.runs {
+                        runs if run > runs => "one more run, for the stages".to_owned(),
+                        runs => format!("run {run} of {runs}"),
+                    });
                 }
                 doing => line.flash(&doing.to_string()),
             }
         })?;
     line.clear();
     print(&report, wanted, out, term)
+}
+
+/// The sessions of a batch begin as copies of one and share what they can, so that more of them may fit
+/// than a plan for strangers says: no reason to refuse.
+fn warn_of_memory(loaded: &Loaded, options: &BenchOptions, term: Term) {
+    let most = options.batches.iter().copied().max().unwrap_or(1) as u64;
+    let context = options.session.context as u64;
+    if let Some(free) = loaded.card
+        && let Err(error) = loaded.memory.check(free, most, context)
+    {
+        term.say(Class::Warning, &format!("the largest batch may not fit: {error}"));
+    }
 }
 
 fn print(report: &Report, wanted: &Bench, out: &mut dyn Write, term: Term) -> Result<(), Fault> {

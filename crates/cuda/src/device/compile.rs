@@ -24,6 +24,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/many.cu"),
     include_str!("../experts/tensor.cu"),
     include_str!("../upload/kernel.cu"),
+    include_str!("../read_rate/kernel.cu"),
 );
 
 /// Tells the source of the kernels from every other: the name of what is compiled from it.

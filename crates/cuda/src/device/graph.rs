@@ -1,6 +1,6 @@
 //! A sequence of launches, recorded once and replayed with one call.
 
-use std::sync::Arc;
+use std::{ptr, sync::Arc};
 
 use cudarc::driver::{result, sys};
 
@@ -11,6 +11,7 @@ use crate::options::CudaError;
 pub struct Graph {
     context: Arc<Context>,
     graph: sys::CUgraph,
+    /// Null until it can be run.
     ready: sys::CUgraphExec,
 }
 
@@ -30,17 +31,15 @@ impl Device {
         let enqueued = enqueue();
         // SAFETY: the recording was begun above, and must be ended whatever came of it.
         let graph = unsafe { result::stream::end_capture(self.stream) };
+        let ready = ptr::null_mut();
+        let graph = graph.map(|graph| Graph { context: Arc::clone(&self.context), graph, ready });
         enqueued?;
-        let graph = graph.map_err(driver("recording a graph"))?;
+        let mut graph = graph.map_err(driver("recording a graph"))?;
         // SAFETY: the graph is complete.
-        let ready = unsafe {
-            let mut ready = std::mem::MaybeUninit::uninit();
-            sys::cuGraphInstantiateWithFlags(ready.as_mut_ptr(), graph, 0)
-                .result()
-                .map(|()| ready.assume_init())
-        }
-        .map_err(driver("preparing a graph"))?;
-        Ok(Graph { context: Arc::clone(&self.context), graph, ready })
+        unsafe { sys::cuGraphInstantiateWithFlags(&mut graph.ready, graph.graph, 0) }
+            .result()
+            .map_err(driver("preparing a graph"))?;
+        Ok(graph)
     }
 
     /// Starts a recorded sequence.
@@ -54,10 +53,15 @@ impl Device {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: both handles were made by `record` and are not used after this.
+        // SAFETY: the handles were made by `record`, as far as they are not null, and are not used after
+        // this.
         let _ = self.context.bind().map(|()| unsafe {
-            let _ = result::graph::exec_destroy(self.ready);
-            let _ = result::graph::destroy(self.graph);
+            if !self.ready.is_null() {
+                let _ = result::graph::exec_destroy(self.ready);
+            }
+            if !self.graph.is_null() {
+                let _ = result::graph::destroy(self.graph);
+            }
         });
     }
 }

@@ -63,6 +63,7 @@ kernels! {
     JoinExperts = "join_experts",
     SplitBlocks = "split_blocks",
     SplitIq2 = "split_iq2",
+    ReadWeights = "read_weights",
 }
 
 /// Compute capability from which on kernels of a stream may overlap.
@@ -217,6 +218,6 @@ impl Device {
         }
         .result()
         .map_err(driver("starting a kernel"))?;
-        self.mark(kernel)
+        self.mark(Some(kernel))
     }
 }

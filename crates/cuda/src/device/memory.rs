@@ -66,6 +66,14 @@ impl Pinned {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
+    /// Its values from byte `at` on, a multiple of their size.
+    pub fn values<T: Words>(&self, at: usize) -> &[T] {
+        let bytes = self.bytes().get(at..).unwrap_or_default();
+        // SAFETY: `T: Words` takes every pattern of bits. Page-locked memory begins at a page, so
+        // nothing is left out in front.
+        unsafe { bytes.align_to() }.1
+    }
+
     /// The bytes, to be written. The caller sees to it that no copy from them is under way.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `self` is borrowed mutably.

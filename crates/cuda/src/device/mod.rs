@@ -20,6 +20,7 @@ pub use graph::Graph;
 pub use kernels::{Args, Kernel, Kernels};
 pub use memory::{Buffer, Pinned, Words};
 use timing::Marks;
+pub use timing::{Mark, Times};
 
 /// A card that the driver sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +43,32 @@ fn count() -> Result<usize, CudaError> {
     if !unsafe { sys::is_culib_present() } {
         return Err(CudaError::NoDriver);
     }
-    result::init().map_err(driver("starting the driver"))?;
+    match result::init() {
+        Err(error) if error.0 == sys::cudaError_enum::CUDA_ERROR_NO_DEVICE => return Ok(0),
+        started => started.map_err(driver("starting the driver"))?,
+    }
+    let mut version = 0;
+    // SAFETY: it writes the number and nothing else.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .map_err(driver("asking for the driver's version"))?;
+    check_version(version)?;
     let count = result::device::get_count().map_err(driver("counting the GPUs"))?;
     Ok(count as usize)
+}
+
+/// The CUDA version that has all that is called here, in the driver's own counting. What an older
+/// driver lacks is not refused by it: it is not there to be called.
+const NEEDED_VERSION: i32 = 12_000;
+
+fn check_version(found: i32) -> Result<(), CudaError> {
+    let words = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+    match found {
+        found if found < NEEDED_VERSION => {
+            Err(CudaError::OldDriver { found: words(found), needed: words(NEEDED_VERSION) })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn describe(ordinal: usize) -> Result<(sys::CUdevice, DeviceInfo), CudaError> {
@@ -181,6 +205,19 @@ impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: the stream was made by `in_context` and is not used after this.
         let _ = self.context.bind().map(|()| unsafe { result::stream::destroy(self.stream) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    #[test]
+    fn a_driver_that_lacks_what_is_called_is_refused() {
+        check_version(12_000).unwrap();
+        check_version(13_010).unwrap();
+        let refusal = check_version(11_080).unwrap_err().to_string();
+        assert_eq!(refusal, "the NVIDIA driver knows CUDA 11.8, and 12.0 or later is needed");
     }
 }
 

@@ -1,14 +1,11 @@
-//! How long each kernel takes: marks on the stream between launches, also between those of a recording.
+//! How long each launch takes: marks on the stream between launches, also between those of a recording.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::{result, sys};
 
 use super::{Context, Device, Kernel, driver};
-use crate::options::CudaError;
+use crate::{options::CudaError, stages::Part};
 
 /// A point of the stream.
 struct Event {
@@ -26,31 +23,53 @@ impl Drop for Event {
     }
 }
 
-/// The points after each launch, while times are wanted.
+/// The point behind a launch, or behind copies, and what part of a step that is.
+pub struct Mark {
+    kernel: Option<Kernel>,
+    part: Part,
+    event: Event,
+}
+
+/// What ran between two marks, and for how many seconds.
+pub type Times = Vec<(Option<Kernel>, Part, f64)>;
+
+/// The marks since they were last taken, while times are wanted.
 #[derive(Default)]
-pub struct Marks(Mutex<Option<Vec<(Kernel, Event)>>>);
+pub struct Marks(Mutex<Option<Sheet>>);
+
+#[derive(Default)]
+struct Sheet {
+    part: Part,
+    marks: Vec<Mark>,
+}
 
 impl Device {
     /// Starts or stops marking launches, forgetting what was marked.
     pub fn time_kernels(&self, on: bool) {
-        if let Ok(mut marks) = self.marks.0.lock() {
-            *marks = on.then(Vec::new);
+        if let Ok(mut sheet) = self.marks.0.lock() {
+            *sheet = on.then(Sheet::default);
         }
     }
 
-    /// Forgets what was marked, and goes on marking if times are wanted.
-    pub fn forget_marks(&self) {
-        if let Ok(mut marks) = self.marks.0.lock()
-            && let Some(marks) = marks.as_mut()
+    /// Says what part of a step is launched from here on.
+    pub fn enter(&self, part: Part) {
+        if let Ok(mut sheet) = self.marks.0.lock()
+            && let Some(sheet) = sheet.as_mut()
         {
-            marks.clear();
+            sheet.part = part;
         }
     }
 
-    /// Marks the stream after a launch, if times are wanted.
-    pub(super) fn mark(&self, kernel: Kernel) -> Result<(), CudaError> {
-        let Ok(mut marks) = self.marks.0.lock() else { return Ok(()) };
-        let Some(marks) = marks.as_mut() else { return Ok(()) };
+    /// The marks since the last call.
+    pub fn take_marks(&self) -> Vec<Mark> {
+        let Ok(mut sheet) = self.marks.0.lock() else { return Vec::new() };
+        sheet.as_mut().map_or_else(Vec::new, |sheet| std::mem::take(&mut sheet.marks))
+    }
+
+    /// Marks the stream behind a launch, or behind something else, if times are wanted.
+    pub fn mark(&self, kernel: Option<Kernel>) -> Result<(), CudaError> {
+        let Ok(mut sheet) = self.marks.0.lock() else { return Ok(()) };
+        let Some(sheet) = sheet.as_mut() else { return Ok(()) };
         let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
             .map_err(driver("timing the kernels"))?;
         let event = Event { context: Arc::clone(&self.context), event };
@@ -66,25 +85,20 @@ impl Device {
                 .result()
                 .map_err(driver("timing the kernels"))?;
         }
-        marks.push((kernel, event));
+        let part = kernel.map_or(sheet.part, |kernel| sheet.part.of(kernel.name()));
+        sheet.marks.push(Mark { kernel, part, event });
         Ok(())
     }
 
-    /// Seconds that passed between each launch's mark and the one before, by kernel, and how many
-    /// launches there were. The stream must be done.
-    pub fn kernel_times(&self) -> Result<Vec<(&'static str, usize, f64)>, CudaError> {
-        let mut times: BTreeMap<&'static str, (usize, f64)> = BTreeMap::new();
-        if let Ok(Some(marks)) = self.marks.0.lock().as_deref() {
-            for [(_, before), (kernel, after)] in marks.array_windows() {
-                // SAFETY: both events have been reached.
-                let milliseconds = unsafe { result::event::elapsed(before.event, after.event) }
+    /// What ran between these marks, in order. The stream must be done.
+    pub fn times(&self, marks: &[Mark]) -> Result<Times, CudaError> {
+        let between = |[before, after]: &[Mark; 2]| {
+            // SAFETY: both events have been reached.
+            let milliseconds =
+                unsafe { result::event::elapsed(before.event.event, after.event.event) }
                     .map_err(driver("timing the kernels"))?;
-                let of = times.entry(kernel.name()).or_default();
-                *of = (of.0 + 1, of.1 + f64::from(milliseconds) / 1e3);
-            }
-        }
-        let mut times: Vec<_> = times.into_iter().map(|(name, (n, s))| (name, n, s)).collect();
-        times.sort_by(|a, b| b.2.total_cmp(&a.2));
-        Ok(times)
+            Ok((after.kernel, after.part, f64::from(milliseconds) / 1e3))
+        };
+        marks.array_windows().map(between).collect()
     }
 }

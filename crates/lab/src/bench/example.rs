@@ -16,6 +16,7 @@ pub fn options() -> BenchOptions {
         warm_up: 1,
         session: SessionOptions { context: 8, chunk: 4 },
         never: None,
+        stages: false,
     }
 }
 
@@ -74,6 +75,7 @@ pub fn report() -> Report {
             read_all: Summary::of([9e9, 10e9, 11e9]),
             read_one: Summary::of([6e9, 7e9, 8e9]),
             cores: 2,
+            card: None,
             integers: Some(IntegerPeak {
                 cycles: 8e9,
                 per_cycle: 256.0,

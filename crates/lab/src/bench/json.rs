@@ -44,10 +44,14 @@ pub fn json(report: &Report) -> Value {
             "warm_up_runs": options.warm_up,
         },
         "limits": {
+            "card": limits.card,
             "cores": limits.cores,
             "sample_bytes": limits.sample_bytes,
             "read_bytes_per_second": summary(&limits.read_all),
-            "read_bytes_per_second_one_core": summary(&limits.read_one),
+            "read_bytes_per_second_one_core": match limits.card {
+                None => summary(&limits.read_one),
+                Some(_) => Value::Null,
+            },
             "integer_peak": limits.integers.as_ref().map(integers),
         },
         "frontiers": frontiers.iter().map(|f| frontier(report, f)).collect::<Vec<_>>(),
@@ -81,6 +85,8 @@ fn decode(report: &Report, decode: &Decode) -> Value {
         "batch": decode.batch,
         "gen_tokens": decode.tokens,
         "gen_tps": summary(&decode.rate),
+        "gen_tps_spread": decode.rate.spread(),
+        "gen_tps_each": decode.rate_each(),
         "gen_ms_p50": 1e3 * decode.step_median,
         "gen_ms_p99": 1e3 * decode.step_99,
         "bytes_per_token": decode.bytes_per_token,
@@ -140,17 +146,30 @@ mod tests {
             "/frontiers/0/decode/1/batch",
             "/frontiers/0/decode/0/gen_tps/min",
             "/frontiers/0/decode/0/gen_ms_p99",
+            "/frontiers/0/decode/0/gen_tps_spread",
             "/frontiers/0/decode/0/bandwidth_share",
             "/frontiers/0/decode/0/stages_per_step/0/seconds/median",
         ] {
             let value = report.pointer(path);
             assert!(value.is_some_and(|value| !value.is_null()), "{path} in {report:#}");
         }
+        let four = &report["frontiers"][0]["decode"][1];
+        assert_eq!((&four["batch"], &four["gen_tps_each"]), (&json!(4), &json!(2.5)));
         let share = &report["frontiers"][0]["decode"][0];
         let by_hand = share["bytes_per_token"].as_f64().unwrap()
             * share["gen_tps"]["median"].as_f64().unwrap()
             / report["limits"]["read_bytes_per_second"]["median"].as_f64().unwrap();
         assert_eq!(by_hand, share["bandwidth_share"].as_f64().unwrap());
+    }
+
+    #[test]
+    fn a_card_has_limits_of_its_own() {
+        let mut report = example::report();
+        report.limits.card = Some("Example GPU".into());
+        let report = json(&report);
+        assert_eq!(report["limits"]["card"], "Example GPU");
+        assert!(report["limits"]["read_bytes_per_second_one_core"].is_null());
+        assert_eq!(report["decode_bandwidth_share"], 0.5);
     }
 
     #[test]

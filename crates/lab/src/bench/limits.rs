@@ -30,6 +30,9 @@ pub struct Limits {
     pub read_one: Summary,
     /// How many cores "all" are.
     pub cores: usize,
+    /// The card that computes and whose memory was read, alone in its row of numbers: one core and
+    /// integers say nothing of it. `None` where it is the processor.
+    pub card: Option<String>,
     /// Where integer multiplication ends, if anything can be said.
     pub integers: Option<IntegerPeak>,
 }

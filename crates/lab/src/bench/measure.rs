@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
-use ds4_engine::{Engine, Logits, Session, SessionOptions, Stage, top_logprobs};
+use ds4_engine::{Engine, Logits, Session, SessionOptions, Stage, argmax, top_logprobs};
 use ds4_host::Memory;
 
 use super::{
@@ -27,7 +27,16 @@ pub struct BenchOptions {
     pub session: SessionOptions,
     /// A token that is never decoded: the one that ends an answer.
     pub never: Option<u32>,
+    /// Whether to find out where the time goes even if that takes a run of its own, because it slows
+    /// the backend down.
+    pub stages: bool,
 }
+
+/// Steps before the stages of a decode are timed in a run of their own: a backend may record the first
+/// ones to replay them later.
+const UNTIMED_STEPS: usize = 2;
+/// Steps that are then timed.
+const TIMED_STEPS: usize = 8;
 
 /// What a benchmark is at, for those who wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -104,20 +113,29 @@ pub fn bench(
 ) -> Result<Report, LabError> {
     options.check(tokens)?;
     let machine = Machine::here();
+    let card = engine.card()?;
     let traffic = Traffic::of(engine.model(), engine.rounding())?;
     // A reading that drives other things out of memory would measure the disk.
     let room = Memory::of_this_machine().map(|memory| memory.available / 4);
     let sample = Sample::of(&engine.model().weights, room);
-    let mut bench = Bench { engine, tokens, options: &options, watch };
+    let (untimed, timed) = (0, options.decode);
+    let mut bench = Bench { engine, tokens, options: &options, watch, untimed, timed };
 
     let mut limits = Limits {
         sample_bytes: sample.bytes(),
         cores: machine.cores,
-        integers: IntegerPeak::measure(&machine, machine.cores),
+        integers: match card {
+            None => IntegerPeak::measure(&machine, machine.cores),
+            Some(_) => None,
+        },
+        card,
         ..Limits::default()
     };
     (bench.watch)(Doing::Reading);
-    sample.read(machine.cores);
+    match engine.read_rate()? {
+        Some(rate) => limits.sample_bytes = rate.sample_bytes,
+        None => drop(sample.read(machine.cores)),
+    }
     for _ in 0..options.warm_up {
         bench.run(0, &options.frontiers[..1])?;
     }
@@ -125,21 +143,30 @@ pub fn bench(
     for run in 1..=options.runs {
         let mut read = |bench: &mut Bench<'_>| {
             (bench.watch)(Doing::Reading);
-            limits.read_all.runs.push(sample.read(machine.cores));
-            limits.read_one.runs.push(sample.read(1));
+            match engine.read_rate()? {
+                Some(rate) => limits.read_all.runs.push(rate.bytes_per_second),
+                None => {
+                    limits.read_all.runs.push(sample.read(machine.cores));
+                    limits.read_one.runs.push(sample.read(1));
+                }
+            }
+            Ok::<_, LabError>(())
         };
         if run % 2 == 1 {
-            read(&mut bench);
+            read(&mut bench)?;
         }
         runs.push(bench.run(run, &options.frontiers)?);
         if run % 2 == 0 {
-            read(&mut bench);
+            read(&mut bench)?;
         }
     }
+    let staged = bench.staged_run()?;
     let frontiers = (0..options.frontiers.len())
         .map(|place| {
             let visits: Vec<&Visit> = runs.iter().filter_map(|run| run.get(place)).collect();
-            frontier(&options, place, &visits, &traffic)
+            let staged: Vec<&Visit> = staged.iter().filter_map(|run| run.get(place)).collect();
+            let staged = if staged.is_empty() { &visits } else { &staged };
+            frontier(&options, place, &visits, staged, &traffic)
         })
         .collect();
     Ok(Report { machine, subject, options, limits, frontiers })
@@ -155,7 +182,7 @@ struct Visit {
 }
 
 /// What one run found at one context length with one batch size.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Steps {
     /// Of each step.
     seconds: Vec<f64>,
@@ -167,9 +194,26 @@ struct Bench<'a> {
     tokens: &'a [u32],
     options: &'a BenchOptions,
     watch: &'a mut dyn FnMut(Doing),
+    /// Steps of a decode that do not count.
+    untimed: usize,
+    /// Steps that do.
+    timed: usize,
 }
 
 impl Bench<'_> {
+    /// A run whose speed does not count, with stages timed, for a backend that times them in no other.
+    fn staged_run(&mut self) -> Result<Option<Vec<Visit>>, LabError> {
+        if !self.options.stages || !self.engine.time_stages(true)? {
+            return Ok(None);
+        }
+        // Within what a session has room for.
+        self.untimed = UNTIMED_STEPS.min(self.options.decode.saturating_sub(1));
+        self.timed = TIMED_STEPS.min(self.options.decode - self.untimed);
+        let visits = self.run(self.options.runs + 1, &self.options.frontiers);
+        self.engine.time_stages(false)?;
+        visits.map(Some)
+    }
+
     /// One session from nothing to the last of the context lengths.
     fn run(&mut self, run: usize, frontiers: &[usize]) -> Result<Vec<Visit>, LabError> {
         let mut session = self.engine.session(self.options.session)?;
@@ -223,9 +267,12 @@ impl Bench<'_> {
             .collect();
         next.resize(batch, 0);
         let mut rows = Logits::default();
-        let mut seconds = Vec::with_capacity(self.options.decode);
+        let mut seconds = Vec::with_capacity(self.timed);
         self.engine.reset_stages()?;
-        for _ in 0..self.options.decode {
+        for step in 0..self.untimed + self.timed {
+            if step == self.untimed {
+                self.engine.reset_stages()?;
+            }
             let start = Instant::now();
             let mut steps: Vec<(&mut Session, u32)> =
                 sessions.iter_mut().zip(next.iter().copied()).collect();
@@ -233,7 +280,9 @@ impl Bench<'_> {
             for (next, session) in next.iter_mut().zip(&sessions) {
                 *next = best(session.logits().unwrap_or_default(), self.options.never);
             }
-            seconds.push(start.elapsed().as_secs_f64());
+            if step >= self.untimed {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
         }
         Ok(Steps { seconds, stages: self.engine.stages()? })
     }
@@ -241,9 +290,15 @@ impl Bench<'_> {
 
 /// The most probable token but one.
 fn best(logits: &[f32], never: Option<u32>) -> u32 {
-    let allowed = (0u32..).zip(logits).filter(|(id, _)| Some(*id) != never);
-    let best = allowed.reduce(|best, other| if other.1 > best.1 { other } else { best });
-    best.map_or(0, |(id, _)| id)
+    let place = never.map_or(logits.len(), |id| logits.len().min(id as usize));
+    let (before, after) = logits.split_at(place);
+    let first = argmax(before);
+    let second = argmax(after.get(1..).unwrap_or_default()).map(|id| id + place as u32 + 1);
+    let logit = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    match (first, second) {
+        (Some(first), Some(second)) if logit(second) > logit(first) => second,
+        (first, second) => first.or(second).unwrap_or(0),
+    }
 }
 
 /// What all runs say of one context length.
@@ -251,13 +306,14 @@ fn frontier(
     options: &BenchOptions,
     place: usize,
     visits: &[&Visit],
+    staged: &[&Visit],
     traffic: &Traffic,
 ) -> Frontier {
     let at = |place: usize| options.frontiers.get(place).copied().unwrap_or(0);
     let tokens = at(place);
     let added = tokens - place.checked_sub(1).map_or(0, at);
     let prefill = Summary::of(visits.iter().map(|visit| ratio(added as f64, visit.seconds)));
-    let prefill_stages: Vec<_> = visits.iter().map(|visit| visit.stages.clone()).collect();
+    let prefill_stages: Vec<_> = staged.iter().map(|visit| visit.stages.clone()).collect();
     let decode = options.batches.iter().enumerate().filter(|_| options.decode > 0);
     Frontier {
         tokens,
@@ -268,9 +324,11 @@ fn frontier(
         prefill_stages: stages::join(&prefill_stages, added),
         decode: decode
             .map(|(which, &batch)| {
-                let steps: Vec<&Steps> =
-                    visits.iter().filter_map(|visit| visit.decodes.get(which)).collect();
-                decoded(options, tokens, batch, &steps, traffic)
+                let of = |visits: &[&Visit]| {
+                    let steps = visits.iter().filter_map(|visit| visit.decodes.get(which));
+                    steps.cloned().collect::<Vec<Steps>>()
+                };
+                decoded(options, tokens, batch, &of(visits), &of(staged), traffic)
             })
             .collect(),
     }
@@ -281,13 +339,15 @@ fn decoded(
     options: &BenchOptions,
     context: usize,
     batch: usize,
-    steps: &[&Steps],
+    steps: &[Steps],
+    staged: &[Steps],
     traffic: &Traffic,
 ) -> Decode {
     let tokens = options.decode;
     let total = (batch * tokens) as f64;
     let all: Vec<f64> = steps.iter().flat_map(|steps| steps.seconds.iter().copied()).collect();
-    let stages: Vec<_> = steps.iter().map(|steps| steps.stages.clone()).collect();
+    let stages: Vec<_> = staged.iter().map(|steps| steps.stages.clone()).collect();
+    let staged_steps = staged.first().map_or(0, |steps| steps.seconds.len());
     let bytes: f64 = (1..=tokens).map(|step| traffic.step(batch, context + step)).sum();
     Decode {
         batch,
@@ -296,7 +356,7 @@ fn decoded(
         step_median: percentile(&all, 50.0),
         step_99: percentile(&all, 99.0),
         bytes_per_token: ratio(bytes, total),
-        stages: stages::join(&stages, tokens),
+        stages: stages::join(&stages, staged_steps),
     }
 }
 
@@ -309,6 +369,9 @@ mod tests {
         for (logits, never, id) in [
             (&[1.0, 3.0, 2.0][..], None, 1),
             (&[1.0, 3.0, 2.0], Some(1), 2),
+            (&[2.0, 3.0, 2.0], Some(1), 0),
+            (&[1.0, 2.0, 3.0], Some(7), 2),
+            (&[1.0, 2.0, 3.0], Some(0), 2),
             (&[1.0, 1.0], None, 0),
             (&[1.0], Some(0), 0),
             (&[], None, 0),

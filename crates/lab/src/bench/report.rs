@@ -87,6 +87,11 @@ pub struct Decode {
 }
 
 impl Decode {
+    /// Tokens per second of each session.
+    pub fn rate_each(&self) -> f64 {
+        ratio(self.rate.median(), self.batch as f64)
+    }
+
     /// Bytes per second that the decoded tokens cannot have done without.
     pub fn bandwidth(&self) -> f64 {
         self.bytes_per_token * self.rate.median()
@@ -111,8 +116,9 @@ impl Report {
         let mut caveats = Vec::new();
         if self.limits.sample_fits_caches() {
             caveats.push(format!(
-                "the bandwidth was measured on {:.1} MB of weights, which may lie in the processor's caches",
-                self.limits.sample_bytes as f64 / 1e6
+                "the bandwidth was measured on {:.1} MB of weights, which may lie in the {}'s caches",
+                self.limits.sample_bytes as f64 / 1e6,
+                if self.limits.card.is_some() { "card" } else { "processor" }
             ));
         }
         if self.options.runs < 3 {
@@ -127,6 +133,13 @@ impl Report {
         if self.options.batches.iter().any(|&batch| batch > 1) {
             caveats.push(
                 "bytes per token of a batch assume that its tokens choose their experts independently"
+                    .to_owned(),
+            );
+        }
+        if self.options.stages && self.limits.card.is_some() {
+            caveats.push(
+                "stages are those of a run of their own, with a mark behind every launch that lets no \
+                 two overlap: together they take longer than the steps above"
                     .to_owned(),
             );
         }

@@ -9,7 +9,7 @@ use crate::{Summary, statistics::ratio};
 pub fn table(report: &Report) -> String {
     let mut text = facts(report);
     text += "\n ctx tokens  prefill t/s  (min - max)          batch  decode t/s  (min - max)          \
-             ms p50   ms p99  GB/token  share\n";
+             t/s each   ms p50   ms p99  GB/token  share\n";
     for frontier in &report.frontiers {
         let prefill = &frontier.prefill;
         let left =
@@ -23,10 +23,11 @@ pub fn table(report: &Report) -> String {
             line(
                 &mut text,
                 format_args!(
-                    "{left:<46}{:>5}  {:>10.2}  {:<20}{:>7.2}  {:>7.2}  {:>8.3}  {:>4.0} %",
+                    "{left:<46}{:>5}  {:>10.2}  {:<20}{:>8.2}  {:>7.2}  {:>7.2}  {:>8.3}  {:>4.0} %",
                     decode.batch,
                     rate.median(),
                     range(rate),
+                    decode.rate_each(),
                     1e3 * decode.step_median,
                     1e3 * decode.step_99,
                     decode.bytes_per_token / 1e9,
@@ -39,8 +40,8 @@ pub fn table(report: &Report) -> String {
     line(
         &mut text,
         format_args!(
-            "\nmedians of {} runs after {} to warm up; decode counts all sessions together; \
-             share is what a token must read, against the read bandwidth",
+            "\nmedians of {} runs after {} to warm up; decode counts all sessions together, then \
+             each of them; share is what a token must read, against the read bandwidth",
             report.options.runs, report.options.warm_up
         ),
     );
@@ -83,14 +84,17 @@ fn facts(report: &Report) -> String {
             subject.prompt
         ),
     );
+    let all = gigabytes(&limits.read_all);
     fact(
         "limits",
-        format!(
-            "reads {} GB/s with {} cores, {} GB/s with one",
-            gigabytes(&limits.read_all),
-            limits.cores,
-            gigabytes(&limits.read_one)
-        ),
+        match &limits.card {
+            Some(card) => format!("{card}, which reads {all} GB/s of its memory"),
+            None => format!(
+                "reads {all} GB/s with {} cores, {} GB/s with one",
+                limits.cores,
+                gigabytes(&limits.read_one)
+            ),
+        },
     );
     if let Some(peak) = &limits.integers {
         fact(
@@ -135,7 +139,7 @@ fn stages(text: &mut String, title: &str, stages: &[StageCost], limits: &Limits)
     line(text, format_args!("\n{title}"));
     line(text, "  stage                      us  time      GB/s  share     GOP/s  share");
     let bandwidth = limits.read_all.median();
-    let peak = limits.integers.as_ref().map_or(0.0, IntegerPeak::operations);
+    let peak = limits.integers.as_ref().map(IntegerPeak::operations);
     let time: f64 = stages.iter().map(|stage| stage.seconds.median()).sum();
     let total = StageCost {
         name: "all",
@@ -148,14 +152,17 @@ fn stages(text: &mut String, title: &str, stages: &[StageCost], limits: &Limits)
         line(
             text,
             format_args!(
-                "  {:<20}{:>9.1}  {:>3.0} %  {:>7.2}  {:>3.0} %  {:>8.1}  {:>3.0} %",
+                "  {:<20}{:>9.1}  {:>3.0} %  {:>7.2}  {:>3.0} %  {:>8.1}  {}",
                 stage.name,
                 1e6 * seconds,
                 100.0 * ratio(seconds, time),
                 stage.bandwidth() / 1e9,
                 100.0 * ratio(stage.bandwidth(), bandwidth),
                 stage.rate() / 1e9,
-                100.0 * ratio(stage.rate(), peak),
+                match peak {
+                    Some(peak) => format!("{:>3.0} %", 100.0 * ratio(stage.rate(), peak)),
+                    None => "  -".to_owned(),
+                },
             ),
         );
     }
@@ -208,6 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn a_card_is_named_and_compared_with_itself() {
+        let mut report = example::report();
+        report.limits.card = Some("Example GPU".into());
+        report.options.stages = true;
+        let text = table(&report);
+        assert!(text.contains("Example GPU, which reads 10.0 (9.0 - 11.0) GB/s"), "{text}");
+        assert!(text.contains("a run of their own"), "{text}");
+        assert!(!text.contains("with one"), "{text}");
+    }
+
+    #[test]
     fn stages_have_their_share() {
         let text = roofline(&example::report());
         assert!(text.contains("decode at 4 tokens, batch 1, for each step"), "{text}");
@@ -217,6 +235,9 @@ mod tests {
         };
         assert_eq!(row("experts"), "experts 75.0 75 % 8.00 80 % 32.0 2 %");
         assert_eq!(row("all"), "all 100.0 100 % 6.50 65 % 26.0 1 %");
+        let mut report = example::report();
+        report.limits.integers = None;
+        assert!(roofline(&report).contains("80 %      32.0    -\n"), "no peak, no share");
     }
 
     #[test]

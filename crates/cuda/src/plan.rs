@@ -1,0 +1,187 @@
+//! What a model and its sessions will take on a card, from numbers alone: nothing is taken to know it.
+
+use ds4_engine::MemoryPlan;
+use ds4_model::{Compression, ExpertWeights, LayerWeights, Matrix, Model, Routing};
+
+use crate::{
+    device::{Device, DeviceInfo},
+    options::{CudaError, CudaOptions},
+    round::{self, Frequencies},
+    rows::RowFormats,
+    scratch::{ATTEND_ROWS, Scratch},
+    slot::Shape,
+    step::undo_room,
+    weights::{DRAWER, bytes},
+};
+
+/// What the driver keeps for itself, kernels and their recordings included.
+const DRIVER_BYTES: u64 = 256 << 20;
+/// The driver hands memory out in pieces of this size, or in parts of one.
+const GRAIN: u64 = 2 << 20;
+
+/// A card that nothing was brought to yet, to ask what would fit.
+pub struct Card(Device);
+
+impl Card {
+    /// Opens a card, as the driver counts them.
+    pub fn open(gpu: usize) -> Result<Card, CudaError> {
+        Ok(Card(Device::open(gpu)?))
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        self.0.info()
+    }
+
+    /// Bytes that are free now.
+    pub fn free_memory(&self) -> Result<u64, CudaError> {
+        self.0.bind()?;
+        self.0.free_memory()
+    }
+
+    pub(crate) fn into_device(self) -> Device {
+        self.0
+    }
+}
+
+/// The plan for a model on a card, with sessions that are read `chunk` tokens at a time.
+pub fn memory_plan(
+    model: &Model,
+    options: &CudaOptions,
+    chunk: usize,
+) -> Result<MemoryPlan, CudaError> {
+    options.check()?;
+    let config = &model.config;
+    let formats = RowFormats::new(config, options.rounding)
+        .map_err(|source| CudaError::Rows { model: config.name.clone(), source })?;
+    let shape = Shape::new(config, formats, options);
+    let undo = undo_room(chunk.min(shape.deepest())).saturating_mul(shape.ring_row_bytes());
+    let told = round::upload_bytes(options.rows, &Frequencies::new(&config.rope));
+    let scratch = [Scratch::bytes(config, options.rows, options.fast), undo, told]
+        .into_iter()
+        .fold(DRIVER_BYTES, |sum, part| sum.saturating_add(part as u64));
+    let mut session = shape.cost(options);
+    if config.layers.contains(&Compression::Csa) {
+        // Scores of index rows are there once for all sessions, and grow with the longest; room for
+        // them doubles when it grows.
+        let scores = 2 * 4 * ATTEND_ROWS * 1024 / Compression::Csa.ratio();
+        session.per_1k_tokens = session.per_1k_tokens.saturating_add(scores as u64);
+    }
+    Ok(MemoryPlan { weights: weight_bytes(model), scratch, session })
+}
+
+/// The weights as they are brought to the card: each matrix by itself, but the experts of a layer in
+/// three stacks, and everything small in drawers.
+fn weight_bytes(model: &Model) -> u64 {
+    let weights = &model.weights;
+    let layers = weights.layers.iter().flat_map(|layer| {
+        let experts = &layer.moe.experts;
+        let part: [fn(&ExpertWeights) -> &Matrix; 3] = [|e| &e.gate, |e| &e.up, |e| &e.down];
+        let stacks = part.map(|of| experts.iter().map(|expert| bytes(of(expert))).sum::<u64>());
+        let dense = layer.matrices().count() - 3 * experts.len();
+        layer.matrices().take(dense).map(bytes).chain(stacks)
+    });
+    let others = [&weights.embedding, &weights.head_hc.function, &weights.output].map(bytes);
+    let small: u64 = weights.layers.iter().map(small_bytes).sum();
+    layers
+        .chain(others)
+        .map(grains)
+        .fold(small.next_multiple_of(DRAWER as u64), u64::saturating_add)
+}
+
+/// What is not a matrix: norms, biases, tables, and lists of what is launched.
+fn small_bytes(layer: &LayerWeights) -> u64 {
+    const LISTS: usize = 16 << 10;
+    let attention = &layer.attention;
+    let compressors =
+        attention.compressor.iter().chain(attention.indexer.iter().map(|i| &i.compressor));
+    let routing = match &layer.moe.routing {
+        Routing::Hash(table) => table.len(),
+        Routing::Scores(bias) => bias.len(),
+    };
+    let values = [
+        layer.attn_norm.len(),
+        layer.ffn_norm.len(),
+        layer.attn_hc.base.len() + layer.attn_hc.scale.len(),
+        layer.ffn_hc.base.len() + layer.ffn_hc.scale.len(),
+        attention.q_a_norm.len() + attention.kv_norm.len() + attention.sinks.len(),
+        compressors.map(|c| c.ape.len() + c.norm.len()).sum(),
+        routing,
+    ];
+    (LISTS + 4 * values.iter().sum::<usize>()) as u64
+}
+
+/// What the driver takes for so many bytes.
+fn grains(bytes: u64) -> u64 {
+    if bytes < GRAIN / 2 { bytes.next_multiple_of(512) } else { bytes.next_multiple_of(GRAIN) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn fixture() -> Model {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
+        Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap()
+    }
+
+    #[test]
+    fn weights_are_planned_as_they_are_in_the_file_and_a_little_more() {
+        let model = fixture();
+        let plan = memory_plan(&model, &CudaOptions::default(), 512).unwrap();
+        let file: u64 = model.weights.matrices().map(bytes).sum();
+        assert!(plan.weights >= file + DRAWER as u64, "{} of {file}", plan.weights);
+        let matrices =
+            model.weights.layers.iter().map(|layer| layer.matrices().count()).sum::<usize>();
+        let most = file + DRAWER as u64 + (matrices as u64 + 3) * GRAIN;
+        assert!(plan.weights <= most, "{} of {file}", plan.weights);
+    }
+
+    #[test]
+    fn what_grows_with_an_option_is_planned_to_grow() {
+        let model = fixture();
+        let usual = CudaOptions::default();
+        let plan = |options, chunk| memory_plan(&model, &options, chunk).unwrap();
+        let base = plan(usual, 1);
+        assert!(base.scratch > DRIVER_BYTES);
+        assert!(plan(CudaOptions { fast: true, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(CudaOptions { rows: 2048, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(usual, 128).scratch > base.scratch, "rows to go back to");
+        let deep = plan(CudaOptions { rewind: 5000, ..usual }, 1).session;
+        assert!(deep.fixed > base.session.fixed);
+        assert_eq!(deep.per_1k_tokens, base.session.per_1k_tokens);
+        let forgetful = plan(CudaOptions { boundary: 0, ..usual }, 1).session;
+        assert!(forgetful.fixed < base.session.fixed);
+        // A round is no longer than its rings: a chunk beyond them saves nothing more.
+        assert_eq!(plan(usual, 1 << 20).scratch, plan(usual, 1 << 21).scratch);
+        memory_plan(&model, &CudaOptions { rows: 0, ..usual }, 1).unwrap_err();
+    }
+
+    #[test]
+    fn small_pieces_share_a_grain_and_large_ones_do_not() {
+        for (bytes, taken) in [
+            (0, 0),
+            (1, 512),
+            (513, 1024),
+            (GRAIN / 2, GRAIN),
+            (GRAIN, GRAIN),
+            (GRAIN + 1, 2 * GRAIN),
+        ] {
+            assert_eq!(grains(bytes), taken, "{bytes}");
+        }
+    }
+
+    /// A refusal names the numbers and what would fit.
+    #[test]
+    fn a_card_that_is_too_small_is_told_by_how_much() {
+        let model = fixture();
+        let plan = memory_plan(&model, &CudaOptions::default(), 512).unwrap();
+        let refusal = plan.check(plan.weights, 1, 4096).unwrap_err().to_string();
+        assert!(refusal.contains("the model alone does not fit"), "{refusal}");
+        let room = plan.bytes(1, 2048);
+        let refusal = plan.check(room, 1, 8192).unwrap_err().to_string();
+        assert!(refusal.contains("1 session of 2048 tokens would fit"), "{refusal}");
+    }
+}
