@@ -34,6 +34,7 @@ mod minifloat;
 mod round;
 mod rows;
 mod scaled;
+mod search;
 mod superblock;
 
 pub use checkpoint::{decode_fp4_row, decode_fp8_row, encode_fp4_row, encode_fp8};
@@ -50,3 +51,4 @@ pub use minifloat::{
 pub use round::{Real, fp4_round_trip, fp8_round_trip, hadamard};
 pub use rows::{IndexRow, KvRow};
 pub use scaled::{FP4_GROUP, FP8_GROUP};
+pub use search::quantise_row;
