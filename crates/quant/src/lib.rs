@@ -18,6 +18,10 @@
 //! | FP8 | 1 | 1 | an e4m3 code; one e8m0 scale per 128 x 128 tile in a second tensor |
 //! | FP4 | 2 | 1 | two e2m1 codes; one e8m0 scale per 32 columns in a second tensor |
 //!
+//! [`encode_row`] writes a format by its simple rule, [`quantise_row`] by search where that leaves
+//! less error; the formats with scales within scales have only the search. Q5_K and Q6_K are read
+//! only.
+//!
 //! Cached rows: a key/value row of 512 values with 64 rotary ones is 584 bytes ([`KvRow`]), an
 //! index row of 128 values 68 bytes ([`IndexRow`]).
 
