@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes Nano from nothing on one GPU, in about 35 minutes on an H100: text, training in three phases,
 # export, grading, all in `out`. `--rehearse` goes the same way with 60 steps to a phase and the first
-# items of each test set, in `out/rehearsal`: a few minutes. Without a GPU, `DEVICE=cpu STEPS=6 ROWS=1
+# items of each test set, in `out/rehearsal`: a few minutes. Without a GPU, `DEVICE=cpu STEPS=8 ROWS=1
 # LIMIT=1 SETS="self json" ./make.sh --rehearse` proves the chain of commands.
 #
 # Needs Python 3.11+ with torch, numpy, tokenizers and safetensors, and, unless `out/docs.jsonl` is
