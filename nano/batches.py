@@ -50,10 +50,11 @@ class Documents:
                 return ids, weights
 
 
-def batch(documents, number, reading, long):
+def batch(documents, number, reading, long, rows=None):
     """Tokens, the weight of each token's prediction of its successor, and document numbers."""
     rng = random.Random(SEED * 1_000_003 + number)
     count, length = LONG if long else SHORT
+    count = min(count, rows or count)
     tokens = np.full((count, length), PAD, np.int64)
     weights = np.zeros((count, length), np.float32)
     owner = np.zeros((count, length), np.int64)
@@ -88,8 +89,9 @@ def batch(documents, number, reading, long):
 class Schedule(torch.utils.data.Dataset):
     """Batch `number` of a phase: much reading at first, long texts from a third of the main one on."""
 
-    def __init__(self, docs, phase, steps, first=0):
-        self.docs, self.phase, self.steps, self.first, self.documents = docs, phase, steps, first, None
+    def __init__(self, docs, phase, steps, first=0, rows=None):
+        self.docs, self.phase, self.steps, self.first, self.rows = docs, phase, steps, first, rows
+        self.documents = None
 
     def __len__(self):
         return self.steps - self.first
@@ -100,6 +102,6 @@ class Schedule(torch.utils.data.Dataset):
         done = number / self.steps
         if self.phase != "main":
             first = {"finish": 1_000_000, "polish": 2_000_000}[self.phase]
-            return batch(self.documents, first + number, 0.08, number % 6 == 5)
+            return batch(self.documents, first + number, 0.08, number % 6 == 5, self.rows)
         reading = 0.35 if done < 0.3 else 0.12 if done < 0.8 else 0.04
-        return batch(self.documents, number, reading, done > 0.3 and number % 6 == 5)
+        return batch(self.documents, number, reading, done > 0.3 and number % 6 == 5, self.rows)

@@ -1,13 +1,13 @@
-"""Grades the test sets on the GPU: `evaluate.py MODEL.gguf [GROUP ...]`.
+"""Grades the test sets on the GPU: `evaluate.py MODEL.gguf [--limit N] [--json FILE] [GROUP ...]`.
 
 Greedy decoding over whole sequences, without a cache: many items at once, one token per pass. The
 program's own `ds4 eval --suite nano` grades the same files the same way, one item at a time.
 """
 
+import argparse
 import json
 import pathlib
 import re
-import sys
 import time
 
 import torch
@@ -27,6 +27,7 @@ PARAMETER = re.compile(r'<｜DSML｜parameter name="(.*?)" string="(true|false)"
 
 def generate(model, prompts, room, eos=1, budget=100_000):
     """Greedy continuations, a slice of the batch at a time."""
+    device = model.output.device
     out = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     while order:
@@ -38,11 +39,11 @@ def generate(model, prompts, room, eos=1, budget=100_000):
                 break
             longest = longest_now
             part.append(order.pop(0))
-        tokens = torch.zeros(len(part), longest, dtype=torch.long, device="cuda")
-        lengths = torch.tensor([len(prompts[i]) for i in part], device="cuda")
+        tokens = torch.zeros(len(part), longest, dtype=torch.long, device=device)
+        lengths = torch.tensor([len(prompts[i]) for i in part], device=device)
         for row, i in enumerate(part):
             tokens[row, : len(prompts[i])] = torch.tensor(prompts[i])
-        rows, done, angles = torch.arange(len(part), device="cuda"), torch.zeros(len(part), dtype=torch.bool, device="cuda"), None
+        rows, done, angles = torch.arange(len(part), device=device), torch.zeros(len(part), dtype=torch.bool, device=device), None
         for _ in range(room):
             ctx = Context(model.c, tokens, fp4_experts=False, dtype=torch.bfloat16, angles=angles)
             angles = ctx.angles
@@ -98,8 +99,8 @@ def right(expect, parsed):
     return True
 
 
-def grade(model, vocabulary, group, filler):
-    items = [json.loads(line) for line in open(FOLDER / f"{group}.jsonl")]
+def grade(model, vocabulary, group, filler, limit=None):
+    items = [json.loads(line) for line in open(FOLDER / f"{group}.jsonl")][:limit]
     for item in items:
         item["history"] = list(item["messages"] if "messages" in item else retrieval.expand(item["haystack"], filler))
         item["failed"] = False
@@ -127,22 +128,29 @@ def grade(model, vocabulary, group, filler):
 
 
 @torch.no_grad()
-def main(path, *groups):
-    model, _ = load(path)
-    model.cuda()
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("model")
+    p.add_argument("groups", nargs="*", help="; ".join(GROUPS))
+    p.add_argument("--limit", type=int, help="only so many items of each group")
+    p.add_argument("--json", help="where the scores go")
+    a = p.parse_args()
+    model, _ = load(a.model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     vocabulary, filler = Vocabulary(), (FOLDER / "filler.txt").read_text().splitlines()
     result = {}
-    for group in groups or GROUPS:
+    for group in a.groups or GROUPS:
         began = time.time()
-        items = grade(model, vocabulary, group, filler)
+        items = grade(model, vocabulary, group, filler, a.limit)
         score = sum(not i["failed"] for i in items) / len(items)
         result[group] = {"score": round(score, 4), "n": len(items)}
         print(f"{group}: {score:.3f} of {len(items)}, {time.time() - began:.0f} s", flush=True)
         for i in [i for i in items if i["failed"]][:6]:
             asked = i["history"][0]["content"][-120:]
             print("   failed:", json.dumps([asked, i["said"][-260:], i["turns"][0]["expect"]], ensure_ascii=False))
-    print(json.dumps({"groups": result}))
+    if a.json:
+        pathlib.Path(a.json).write_text(json.dumps({"groups": result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

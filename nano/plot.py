@@ -1,18 +1,18 @@
-"""Draws the losses of `log.jsonl` as `losses.svg`: one line per loss, phases side by side."""
+"""Draws the losses of a training log, one line per loss, phases side by side: `plot.py LOG.jsonl OUT.svg`."""
 
 import json
 import math
 import pathlib
+import sys
 
-HERE = pathlib.Path(__file__).parent
 WIDTH, HEIGHT, LEFT, TOP = 860, 420, 60, 30
 LINES = [("loss", "all text, weighted", "#888888"), ("spoken", "the model's own words", "#c0392b"),
          ("mtp", "MTP, two tokens ahead", "#2e6da4"), ("index", "indexer, KL", "#3a8f4f")]  # fmt: skip
 LOW, HIGH = 0.01, 10.0
 
 
-def main():
-    entries = [json.loads(line) for line in open(HERE / "log.jsonl")]
+def main(log, out_file):
+    entries = [json.loads(line) for line in open(log)]
     starts, total = {}, 0
     for e in entries:
         if e["phase"] not in starts:
@@ -39,8 +39,8 @@ def main():
         out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.4" points="{" ".join(points)}"/>')
         out.append(f'<text x="{WIDTH - 190}" y="{TOP + 40 + 16 * n}" fill="{colour}">{label}</text>')
     out.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">tokens</text></svg>')
-    (HERE / "losses.svg").write_text("\n".join(out) + "\n")
+    pathlib.Path(out_file).write_text("\n".join(out) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,8 +1,12 @@
-"""Trains Nano on one GPU: `train.py --docs FILE --out FOLDER --seconds N` goes on where it stopped."""
+"""Trains Nano on one GPU: `train.py --docs FILE --out FOLDER --seconds N` goes on where it stopped.
+
+A rehearsal is the same with fewer `--steps` to a phase, on a CPU also with fewer `--rows` to a batch.
+"""
 
 import argparse
 import json
 import math
+import os
 import pathlib
 import time
 
@@ -10,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 import optim
-from batches import LONG, SHORT, Schedule
+from batches import LONG, Schedule
 from config import NANO
 from model import Context, Model
 
@@ -50,9 +54,9 @@ def initialise(model, seed=1):
             block.ffn_gate_tid2eid.copy_(ranks[:, : c.experts_used])
 
 
-def rate(phase, step):
+def rate(phase, step, steps):
     """Warm up, hold, come down in a straight line."""
-    done = step / STEPS[phase]
+    done = step / steps
     warm = min(1.0, (step + 1) / WARMUP)
     if phase != "main":
         return LATER_RATE * warm * max(LAST, 1 - done)
@@ -73,20 +77,23 @@ def cross_entropy(y, output, target, weight):
 
 
 class Trainer:
-    def __init__(self, out, phase="main"):
-        self.out, self.phase = pathlib.Path(out), phase
+    def __init__(self, out, phase="main", steps=None, device="cuda"):
+        self.out, self.phase, self.device = pathlib.Path(out), phase, device
+        self.steps = steps or STEPS[phase]
         self.model = Model(NANO)
         initialise(self.model)
-        self.model.cuda()
+        self.model.to(device)
         muon, adam = optim.split(self.model)
         self.muon = optim.Muon(muon)
         self.adam = torch.optim.Adam(adam, lr=ADAM_RATE, betas=(0.9, 0.95), eps=1e-8, fused=True)
         self.adam_parameters = adam
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.angles = {}
-        self.loss = torch.compile(cross_entropy, dynamic=False)
-        for block in [*self.model.blk, *self.model.mtp]:
-            block.compile(dynamic=False)
+        self.loss = cross_entropy
+        if device == "cuda":
+            self.loss = torch.compile(cross_entropy, dynamic=False)
+            for block in [*self.model.blk, *self.model.mtp]:
+                block.compile(dynamic=False)
 
     def context(self, tokens, doc):
         length = tokens.shape[1]
@@ -105,7 +112,7 @@ class Trainer:
         index = sum(index_losses)
         (main + MTP * mtp + INDEX * index).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.adam_parameters, 1.0)
-        factor = rate(self.phase, self.step)
+        factor = rate(self.phase, self.step, self.steps)
         for group in self.adam.param_groups:
             group["lr"] = ADAM_RATE * factor
         self.adam.step()
@@ -120,10 +127,13 @@ class Trainer:
         self.tokens += tokens.numel()
         return torch.stack((main, spoken, right, mtp, mtp_right, index, norm, torch.stack([l.max() for l in loads]).max())).detach()
 
-    def run(self, docs, seconds, until):
+    def run(self, docs, seconds, rows=None):
         began = time.time()
-        data = Schedule(docs, self.phase, STEPS[self.phase], self.step)
-        loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=12, prefetch_factor=6, pin_memory=True)
+        until = round(self.steps * LEFT_AT / STEPS["main"]) if self.phase == "main" else self.steps
+        data = Schedule(docs, self.phase, self.steps, self.step, rows)
+        on_gpu = self.device == "cuda"
+        workers = min(12, os.cpu_count())
+        loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=6, pin_memory=on_gpu)
         log = open(self.out / "log.jsonl", "a")
         shown = time.time()
         for tokens, weight, doc in loader:
@@ -133,8 +143,8 @@ class Trainer:
                 self.save()
             if self.step >= until or time.time() - began > seconds:
                 break
-            long = tuple(tokens.shape) == LONG
-            numbers = self.train_step(*(t.cuda(non_blocking=True) for t in (tokens, weight, doc)))
+            long = tokens.shape[1] == LONG[1]
+            numbers = self.train_step(*(t.to(self.device, non_blocking=True) for t in (tokens, weight, doc)))
             if self.step % 20 == 0 or self.step < 4 or long and self.step % 60 == 0:
                 names = ("loss", "spoken", "right", "mtp", "mtp_right", "index", "norm", "load")
                 entry = dict(zip(names, (round(x, 5) for x in numbers.tolist())))
@@ -146,7 +156,8 @@ class Trainer:
                 if self.step % 200 == 0 or self.step < 4 or time.time() - shown > 20:
                     shown = time.time()
                     print(json.dumps(entry), flush=True)
-        torch.cuda.synchronize()
+        if on_gpu:
+            torch.cuda.synchronize()
         self.seconds += time.time() - began
 
     def save(self):
@@ -155,17 +166,23 @@ class Trainer:
             "model": self.model.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.buffers,
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds,
         }  # fmt: skip
-        torch.save(state, self.out / "state.pt")
+        self.write(state, "state.pt")
         half = {k: v.half() if v.is_floating_point() else v.to(torch.int16) for k, v in self.model.state_dict().items()}
-        torch.save(half, self.out / "weights.pt")
+        self.write(half, "weights.pt")
+
+    def write(self, state, name):
+        """A run that ends while it saves keeps what it had."""
+        part = self.out / (name + ".part")
+        torch.save(state, part)
+        part.replace(self.out / name)
 
     def restore(self, weights):
         """Goes on with its own state; a phase that has none yet begins with these weights."""
         path = self.out / "state.pt"
-        state = torch.load(path, map_location="cuda") if path.exists() else None
+        state = torch.load(path, map_location=self.device) if path.exists() else None
         if not state or state["phase"] != self.phase:
             if weights:
-                self.model.load_state_dict(torch.load(weights, map_location="cuda"))
+                self.model.load_state_dict(torch.load(weights, map_location=self.device))
             return
         self.model.load_state_dict(state["model"])
         self.adam.load_state_dict(state["adam"])
@@ -180,16 +197,20 @@ def main():
     p.add_argument("--seconds", type=float, default=1e9)
     p.add_argument("--phase", choices=STEPS, default="main")
     p.add_argument("--weights", help="what a phase begins with")
+    p.add_argument("--steps", type=int, help="a phase of this many steps instead of its own number")
+    p.add_argument("--rows", type=int, help="at most so many sequences in a batch")
+    p.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     a = p.parse_args()
     pathlib.Path(a.out).mkdir(parents=True, exist_ok=True)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch._dynamo.config.recompile_limit = 64
-    trainer = Trainer(a.out, a.phase)
+    trainer = Trainer(a.out, a.phase, a.steps, a.device)
     trainer.restore(a.weights)
-    trainer.run(a.docs, a.seconds, LEFT_AT if a.phase == "main" else STEPS[a.phase])
+    trainer.run(a.docs, a.seconds, a.rows)
     trainer.save()
     print(f"step {trainer.step} of {a.phase}, {trainer.tokens} tokens, {trainer.seconds:.0f} s")
-    print(f"memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    if a.device == "cuda":
+        print(f"memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ mod encoding;
 mod kernels;
 mod noise;
 mod oracle;
+mod requantise;
 mod synth;
 mod tokens;
 
@@ -33,6 +34,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "dequant", usage: dequant::USAGE, run: dequant::run },
     Command { name: "noise", usage: noise::USAGE, run: noise::run },
     Command { name: "kernels", usage: kernels::USAGE, run: kernels::run },
+    Command { name: "requantise", usage: requantise::USAGE, run: requantise::run },
     Command { name: "synth", usage: synth::USAGE, run: synth::run },
 ];
 

@@ -42,7 +42,7 @@ fn read(path: &Path) -> String {
 /// Every file of the project: what `git` would list, without asking it.
 fn files() -> Vec<(String, PathBuf)> {
     let skipped = |name: &str| {
-        matches!(name, "target" | "artifacts" | "__pycache__")
+        matches!(name, "target" | "artifacts" | "__pycache__" | "out")
             || (name.starts_with('.') && name != ".ci")
     };
     let (root, mut found) = (root(), Vec::new());

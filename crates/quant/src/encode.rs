@@ -1,4 +1,4 @@
-//! Rows of `f32` to blocks, by the simple rule of each format: no search, no importance weights.
+//! Rows of `f32` to blocks, by the simple rule of each format; `search` has those that need more.
 //!
 //! A value that is not finite makes the block's scale non-finite, so that `first_non_finite` finds
 //! the block.
@@ -9,6 +9,7 @@ use crate::scaled::{FP4, largest_magnitude};
 use crate::{Format, QuantError};
 
 /// Encodes a whole row: F32, F16, BF16, Q8_0, Q4_0 or MXFP4. `bytes` must be exactly the row.
+/// [`quantise_row`](crate::quantise_row) has Q2_K, Q4_K and IQ2_XXS too.
 pub fn encode_row(format: Format, values: &[f32], bytes: &mut [u8]) -> Result<(), QuantError> {
     check_bytes(format, bytes.len(), values.len())?;
     match format {

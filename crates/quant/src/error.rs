@@ -51,6 +51,26 @@ pub enum QuantError {
     /// Nothing here can write the format.
     #[error("there is no encoder for {0}")]
     NoEncoder(Format),
+    /// There is no nearest code of a number that is not finite.
+    #[error("value {index} of the row is not finite")]
+    NotFinite {
+        /// Where in the row it is.
+        index: usize,
+    },
+    /// The scale that a block needs is beyond what the format can store.
+    #[error("the values from {index} on are too large for {format}")]
+    TooLarge {
+        /// The format that was to be written.
+        format: Format,
+        /// The first value of the block.
+        index: usize,
+    },
+    /// An importance is negative or not finite.
+    #[error("the importance of value {index} of the row is not a positive number or zero")]
+    Importance {
+        /// Where in the row it is.
+        index: usize,
+    },
     /// A Hadamard transform needs a power of two.
     #[error("a Hadamard transform needs a power of two of values, not {0}")]
     NotPowerOfTwo(usize),

@@ -18,6 +18,10 @@
 //! | FP8 | 1 | 1 | an e4m3 code; one e8m0 scale per 128 x 128 tile in a second tensor |
 //! | FP4 | 2 | 1 | two e2m1 codes; one e8m0 scale per 32 columns in a second tensor |
 //!
+//! [`encode_row`] writes a format by its simple rule, [`quantise_row`] by search where that leaves
+//! less error; the formats with scales within scales have only the search. Q5_K and Q6_K are read
+//! only.
+//!
 //! Cached rows: a key/value row of 512 values with 64 rotary ones is 584 bytes ([`KvRow`]), an
 //! index row of 128 values 68 bytes ([`IndexRow`]).
 
@@ -34,6 +38,7 @@ mod minifloat;
 mod round;
 mod rows;
 mod scaled;
+mod search;
 mod superblock;
 
 pub use checkpoint::{decode_fp4_row, decode_fp8_row, encode_fp4_row, encode_fp8};
@@ -50,3 +55,4 @@ pub use minifloat::{
 pub use round::{Real, fp4_round_trip, fp8_round_trip, hadamard};
 pub use rows::{IndexRow, KvRow};
 pub use scaled::{FP4_GROUP, FP8_GROUP};
+pub use search::quantise_row;

@@ -7,6 +7,7 @@ mod finite;
 mod oracle;
 mod packed_rows;
 mod rounding;
+mod search;
 
 use proptest::prelude::{Strategy, prop};
 
