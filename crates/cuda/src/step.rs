@@ -10,7 +10,7 @@ use crate::{
     compress::{self, CompressArgs, CompressorArgs},
     device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
-    experts::{self, ExpertsArgs, RouteArgs, tensor::HalfExpertsArgs},
+    experts::{self, ExpertsArgs, RouteArgs, tensor::Beside},
     hyper,
     indexer::{self, QueryArgs, ScoreArgs, TopArgs},
     options::CudaError,
@@ -195,7 +195,6 @@ impl Step {
             turns: told + (HEAD_BYTES + key.rows * ROW_BYTES) as u64,
             fault: told,
             scores: self.scores.address(),
-            fast: self.fast,
         };
         let save = SaveArgs {
             rings: self.rings.address(),
@@ -225,7 +224,6 @@ struct Launches<'a> {
     turns: u64,
     fault: u64,
     scores: u64,
-    fast: bool,
 }
 
 impl Launches<'_> {
@@ -479,7 +477,6 @@ impl Launches<'_> {
     fn experts(&self, number: usize, layer: &Layer) -> Result<(), CudaError> {
         let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
         self.device.enter(Part::Route);
-        self.multiply(&layer.router, rows)?;
         let route = RouteArgs {
             rows: self.rows,
             logits: s.router,
@@ -492,7 +489,6 @@ impl Launches<'_> {
             scale: config.routed_scale,
             unused: 0,
         };
-        experts::route(self.device, self.kernels, rows, &route)?;
         self.device.enter(Part::ExpertsIn);
         let [gate, up, down] = layer.experts;
         let [shared_gate, shared_up, shared_down] = layer.shared;
@@ -515,21 +511,23 @@ impl Launches<'_> {
             limit: config.swiglu_limit[number],
             shared_limit: config.swiglu_limit_shared[number],
         };
-        if self.fast && experts::tensor::suits(&args) {
-            let args = HalfExpertsArgs {
-                experts: args,
-                x: s.halves.x,
-                middle: s.halves.middle,
-                parts: s.halves.parts,
-                order: s.halves.order,
-                items: s.halves.items,
-                rows: rows as u32,
-                all: config.experts as u32,
-                per_item: 0,
-                unused: 0,
-            };
-            return experts::tensor::run(self.device, self.kernels, rows, args);
+        if let (Products::Halves(router), Products::Halves(down)) =
+            (&layer.router, &layer.shared_output)
+            && experts::tensor::suits(&args)
+        {
+            let (halves, beside) = (&s.halves, Beside { router, down });
+            return experts::tensor::run(
+                self.device,
+                self.kernels,
+                rows,
+                &args,
+                &route,
+                halves,
+                beside,
+            );
         }
+        self.multiply(&layer.router, rows)?;
+        experts::route(self.device, self.kernels, rows, &route)?;
         experts::run(self.device, self.kernels, rows, &args)
     }
 }

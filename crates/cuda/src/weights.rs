@@ -80,6 +80,8 @@ pub struct Layer {
     pub output: Products,
     /// The router.
     pub router: Products,
+    /// The shared expert's output, beside those of the others; in full precision it is not used.
+    pub shared_output: Products,
     /// `[q_rank]`.
     pub qr_norm: u64,
     /// `[head_dim]`.
@@ -346,6 +348,13 @@ impl<'a> Loader<'a> {
             Routing::Hash(table) => (self.put(table)?, 0),
             Routing::Scores(bias) => (0, self.put(bias)?),
         };
+        let shared_down = self.matrix(&layer.moe.shared.down)?;
+        let (inner, hidden, used) = (c.expert_hidden, c.hidden, c.experts_used);
+        let shared_output =
+            Product::new(shared_down, 0, s.halves.parts + (4 * used * hidden) as u64)
+                .strided((used + 1) * inner, (used + 1) * hidden);
+        let shared_output =
+            HalfProduct::new(shared_output, s.halves.middle + (2 * used * inner) as u64);
         let of = |part: fn(&ExpertWeights) -> &Matrix| -> Vec<&'a Matrix> {
             layer.moe.experts.iter().map(part).collect()
         };
@@ -358,6 +367,7 @@ impl<'a> Loader<'a> {
             low: self.products(&[low])?,
             output: self.products(&[output])?,
             router: self.products(&[router])?,
+            shared_output: self.products(&[shared_output])?,
             qr_norm: self.put(q_a_norm)?,
             kv_norm: self.put(kv_norm)?,
             sinks: self.put(sinks)?,
@@ -370,11 +380,7 @@ impl<'a> Loader<'a> {
                 self.stack(&of(|e| &e.up))?,
                 self.stack(&of(|e| &e.down))?,
             ],
-            shared: [
-                self.matrix(&shared.gate)?,
-                self.matrix(&shared.up)?,
-                self.matrix(&shared.down)?,
-            ],
+            shared: [self.matrix(&shared.gate)?, self.matrix(&shared.up)?, shared_down],
         })
     }
 }

@@ -14,12 +14,11 @@ struct RouteArgs {
 
 __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : x < -20.0f ? expf(x) : log1pf(expf(x)); }
 
-// An expert's place is the number of those that come before it: all threads count at once.
-extern "C" __global__ void __launch_bounds__(256) route(const RouteArgs a) {
-    extern __shared__ float scores[]; // and, behind them, biased as ordered numbers, and the picks
-    u32 *keys = (u32 *)(scores + a.experts), *picks = keys + a.experts;
-    enter();
-    u32 r = blockIdx.x;
+// A row's choice, left in shared memory: the experts in `picks`, `used` of them, and behind them their
+// weights. `scores` has room for two words for each expert. An expert's place is the number of those that
+// come before it: all threads count at once.
+__device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scores, u32 *picks) {
+    u32 *keys = (u32 *)(scores + a.experts);
     for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
         float s = sqrtf(softplus(a.logits[(u64)r * a.experts + e]));
         scores[e] = s;
@@ -41,10 +40,23 @@ extern "C" __global__ void __launch_bounds__(256) route(const RouteArgs a) {
     float sum = 0.0f;
     for (u32 k = 0; k < a.used; k++) sum += scores[picks[k]];
     sum = sum < 6.103515625e-5f ? 6.103515625e-5f : sum;
+    for (u32 k = threadIdx.x; k < a.used; k += blockDim.x) ((float *)picks)[a.used + k] = scores[picks[k]] / sum * a.scale;
+    __syncthreads();
+}
+
+__device__ __forceinline__ void store_route(const RouteArgs &a, u32 r, const u32 *picks) {
     for (u32 k = threadIdx.x; k < a.used; k += blockDim.x) {
         a.picked[(u64)r * a.used + k] = picks[k];
-        a.weights[(u64)r * a.used + k] = scores[picks[k]] / sum * a.scale;
+        a.weights[(u64)r * a.used + k] = ((const float *)picks)[a.used + k];
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256) route(const RouteArgs a) {
+    extern __shared__ float scores[]; // two words for each expert, and two for each that is used
+    enter();
+    u32 *picks = (u32 *)(scores + 2 * a.experts);
+    route_row(a, blockIdx.x, scores, picks);
+    store_route(a, blockIdx.x, picks);
 }
 
 struct ExpertsArgs {

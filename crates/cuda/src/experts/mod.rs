@@ -85,6 +85,11 @@ pub struct ExpertsArgs {
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
 unsafe impl Args for ExpertsArgs {}
 
+/// Shared memory of a block that makes a row's choice.
+pub fn route_shared(args: &RouteArgs) -> usize {
+    8 * (args.experts + args.used) as usize
+}
+
 /// Chooses the experts of `rows` rows.
 pub fn route(
     device: &Device,
@@ -92,7 +97,7 @@ pub fn route(
     rows: usize,
     args: &RouteArgs,
 ) -> Result<(), CudaError> {
-    let shared = 8 * args.experts as usize + 4 * args.used as usize;
+    let shared = route_shared(args);
     device.launch(kernels, Kernel::Route, [rows, 1, 1], 256, shared, args)
 }
 

@@ -17,18 +17,18 @@ struct HalfExpertsArgs {
     float *parts;  // [pairs][hidden]
     u32 *order;    // pairs, by expert
     Item *items;   // the first says in `count` how many follow
-    u32 rows, experts, per_item, unused;
+    RouteArgs route;
+    HalfProductsArgs router; // its product
+    HalfProductsArgs down;   // the shared expert's output product
+    u32 router_blocks, down_blocks;
+    u32 rows, experts, per_item;
+    u32 shared_items; // 1: the shared expert's pairs are sorted with the others
 };
 
 // What an expert's two input matrices are, or its output matrix.
 __device__ __forceinline__ void inputs_of(const ExpertsArgs &e, bool shared, u32 expert, Matrix &gate, Matrix &up) {
     gate = shared ? e.shared_gate : member(e.gate, expert);
     up = shared ? e.shared_up : member(e.up, expert);
-}
-
-__device__ __forceinline__ u16 middle_of(const ExpertsArgs &e, float gate, float up, bool shared, float weight) {
-    float m = swiglu(gate, up, shared ? e.shared_limit : e.limit) * weight;
-    return (u16)pair_of(m, m);
 }
 
 // The table of IQ2_XXS, where a format needs one, begins a block's shared memory.
@@ -52,136 +52,196 @@ template <int F> __device__ __forceinline__ void one_segment(const Matrix &m, u3
     if (second) few_block<F, 1>(m, b, y, table, sum);
 }
 
+// For a format that is known when the kernel is compiled, or for whichever there is.
+static const int ANY = -2;
+
+template <int F> __device__ __forceinline__ void one_segment_of(const Matrix &m, u32 row, u32 segment, const u16 *input, const Iq2Table *table, float (&sum)[1][4]) {
+    if (F != ANY) return one_segment<F == ANY ? OTHER : F>(m, row, segment, input, table, sum);
+#define BODY(G) one_segment<G>(m, row, segment, input, table, sum)
+    FOR_EXPERT_CODES(m.format, BODY)
+#undef BODY
+}
+
 // ------------------------------------------------------------------ few rows
 
-// Several times 16 values of the inner vectors that a block computes of an item.
-static const u32 INNER_PASSES = 4;
+// 16 values of inner vectors, several times (or, where rows are short, by several groups of warps).
+struct Inner {
+    const Matrix &gate, &up;
+    u32 first, tiles; // of 16
+    float limit;
+};
 
-__device__ __forceinline__ u32 inner_passes(u32 tiles) { return tiles == 1 ? INNER_PASSES : 1; }
+__device__ __forceinline__ u32 tiles_at_once(u32 cols) { return FEW_WARPS / sharers(cols); }
 
-__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, bool shared, u32 expert, u32 count, const u16 *input, const u32 *pairs, float *partial, const Iq2Table *table) {
+template <int F>
+__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, u32 count, const u16 *input, const u32 *pairs, const float *weights, float *partial, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
-    u32 segments = segments_of(e.hidden), share = sharers(e.hidden), tiles = FEW_WARPS / share, passes = inner_passes(tiles);
-    u32 warp = threadIdx.x / 32, tile = warp / share, first = blockIdx.x * tiles * passes;
-    Matrix gate, up;
-    inputs_of(e, shared, expert, gate, up);
-    for (u32 t = tile; t < tiles * passes && tile < tiles; t += tiles) {
-        u32 row = (first + t) * 16;
+    u32 segments = segments_of(e.hidden), share = sharers(e.hidden), warp = threadIdx.x / 32;
+    for (u32 t = warp / share; t < of.tiles && warp / share < FEW_WARPS / share; t += FEW_WARPS / share) {
+        u32 row = (of.first + t) * 16;
         float *at = partial + t * segments * 256;
         for (u32 segment = warp % share; segment < segments && row < e.inner; segment += share) {
             float g[1][4] = {}, u[1][4] = {};
-#define BODY(F) one_segment<F>(gate, row, segment, input, table, g), one_segment<F>(up, row, segment, input, table, u)
-            FOR_EXPERT_CODES(gate.format, BODY)
-#undef BODY
+            one_segment_of<F>(of.gate, row, segment, input, table, g);
+            one_segment_of<F>(of.up, row, segment, input, table, u);
             put_segment<1>(at + segment * 128, g);
             put_segment<1>(at + (segments + segment) * 128, u);
         }
     }
     __syncthreads();
-    float scale = unscale(gate.format);
-    for (u32 o = threadIdx.x; o < tiles * passes * 16 * count; o += blockDim.x) {
-        u32 of = o % 16, which = o / 16 % (tiles * passes), n = o / 16 / (tiles * passes), i = (first + which) * 16 + of;
+    float scale = unscale(of.gate.format);
+    for (u32 o = threadIdx.x; o < of.tiles * 16 * count; o += blockDim.x) {
+        u32 row = o % 16, which = o / 16 % of.tiles, n = o / 16 / of.tiles, i = (of.first + which) * 16 + row;
         if (i >= e.inner) continue;
-        const float *sums = partial + which * segments * 256 + of * 8 + n;
+        const float *sums = partial + which * segments * 256 + row * 8 + n;
         float g = 0.0f, u = 0.0f;
         for (u32 s = 0; s < segments; s++) g += sums[s * 128], u += sums[(segments + s) * 128];
-        u32 pair = pairs[n], r = pair / (e.used + 1), k = pair % (e.used + 1);
-        float weight = shared ? 1.0f : e.weights[(u64)r * e.used + k];
-        a.middle[(u64)pair * e.inner + i] = middle_of(e, g * scale, u * scale, shared, weight);
+        float m = swiglu(g * scale, u * scale, of.limit) * weights[n];
+        a.middle[(u64)pairs[n] * e.inner + i] = (u16)pair_of(m, m);
     }
+}
+
+// The router's product, and the inner vectors of the shared expert, which nobody has to choose.
+extern "C" __global__ void __launch_bounds__(256, 2) router_and_shared(const HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    __shared__ u32 pairs[8];
+    __shared__ float ones[8];
+    const ExpertsArgs &e = a.e;
+    invite();
+    if (blockIdx.x < a.router_blocks) return half_products<1>(a.router, blockIdx.x, (float *)shared_memory);
+    u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, r = blockIdx.y * 8, blocks = e.hidden / 256;
+    if (e.shared_gate.format == Q8_0)
+        for (u32 i = threadIdx.x / 32; i < tiles * blocks; i += FEW_WARPS) {
+            expect_block<Q8_0>(e.shared_gate, (first + i / blocks) * 16, i % blocks);
+            expect_block<Q8_0>(e.shared_up, (first + i / blocks) * 16, i % blocks);
+        }
+    if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
+    await();
+    __syncthreads();
+    u32 count = min(8u, a.rows - r), n = threadIdx.x % 32 / 4;
+    Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
+    few_inner<ANY>(a, of, count, n < count ? a.x + (u64)(r + n) * e.hidden : nullptr, pairs, ones, (float *)shared_memory, nullptr);
+}
+
+// 16 rows of experts' inner vectors that a block takes one after another, where each needs all its warps.
+static const u32 INNER_PASSES = 2;
+
+__device__ __forceinline__ u32 inner_tiles(u32 hidden) { return max(tiles_at_once(hidden), INNER_PASSES); }
+
+// Of one row: the inner vectors of the experts that it chooses, which every block finds out by itself, and
+// the output of the shared expert.
+template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
+    __shared__ u32 pair[1];
+    __shared__ float weight[1];
+    const ExpertsArgs &e = a.e;
+    if (blockIdx.x < a.down_blocks) return half_products<1>(a.down, blockIdx.x, (float *)shared_memory);
+    Iq2Table *table = (Iq2Table *)shared_memory;
+    float *rest = (float *)behind_table(shared_memory, e.gate.first.format);
+    if (has_table(e.gate.first.format)) fill(*table);
+    u32 tiles = inner_tiles(e.hidden), per_expert = (e.inner / 16 + tiles - 1) / tiles;
+    u32 block = blockIdx.x - a.down_blocks, k = block / per_expert;
+    await();
+    u32 *picks = (u32 *)(rest + 2 * a.experts);
+    route_row(a.route, 0, rest, picks);
+    if (block == 0) store_route(a.route, 0, picks);
+    u32 expert = picks[k];
+    if (threadIdx.x == 0) pair[0] = k, weight[0] = ((float *)picks)[e.used + k];
+    __syncthreads();
+    Matrix gate = member(e.gate, expert), up = member(e.up, expert);
+    Inner of = {gate, up, block % per_expert * tiles, tiles, e.limit};
+    few_inner<F>(a, of, 1, threadIdx.x % 32 < 4 ? a.x : nullptr, pair, weight, rest, table);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_1(const HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    __shared__ u32 pair[1];
-    const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    u32 k = blockIdx.y, r = blockIdx.z;
-    bool shared = k == e.used;
     invite();
-    if (!shared && has_table(e.gate.first.format)) fill(*table);
-    if (threadIdx.x == 0) pair[0] = r * (e.used + 1) + k;
-    if (shared && e.shared_gate.format == Q8_0) {
-        // Its weights are known beforehand: all of them are asked for.
-        u32 tiles = FEW_WARPS / sharers(e.hidden), rows = tiles * inner_passes(tiles) * 16, blocks = e.hidden / 256;
-        for (u32 i = threadIdx.x / 32; i < rows / 16 * blocks; i += FEW_WARPS) {
-            u32 row = blockIdx.x * rows + i / blocks * 16;
-            expect_block<Q8_0>(e.shared_gate, row, i % blocks);
-            expect_block<Q8_0>(e.shared_up, row, i % blocks);
-        }
-    }
+    experts_in_1<ANY>(a, shared_memory);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_1_iq2(const HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    experts_in_1<IQ2_XXS>(a, shared_memory);
+}
+
+// The same for the items of several rows.
+template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
+    __shared__ u32 pairs[8];
+    __shared__ float weights[8];
+    const ExpertsArgs &e = a.e;
+    if (has_table(e.gate.first.format)) fill(*(Iq2Table *)shared_memory);
     await();
+    if (blockIdx.y >= a.items[0].count) return;
+    const Item item = a.items[1 + blockIdx.y];
+    if (threadIdx.x < 8) {
+        u32 pair = a.order[item.first + min(threadIdx.x, item.count - 1)], r = pair / (e.used + 1), k = pair % (e.used + 1);
+        pairs[threadIdx.x] = pair, weights[threadIdx.x] = e.weights[(u64)r * e.used + k];
+    }
     __syncthreads();
-    u32 expert = shared ? 0 : e.picked[(u64)r * e.used + k];
-    const u16 *input = threadIdx.x % 32 < 4 ? a.x + (u64)r * e.hidden : nullptr;
-    few_inner(a, shared, expert, 1, input, pair, (float *)behind_table(shared_memory, e.gate.first.format), table);
+    u32 n = threadIdx.x % 32 / 4, tiles = inner_tiles(e.hidden);
+    const u16 *input = n < item.count ? a.x + (u64)(pairs[n] / (e.used + 1)) * e.hidden : nullptr;
+    Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
+    Inner of = {gate, up, blockIdx.x * tiles, tiles, e.limit};
+    few_inner<F>(a, of, item.count, input, pairs, weights, (float *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8(const HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    __shared__ u32 pairs[8];
-    const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
     invite();
-    if (has_table(e.gate.first.format)) fill(*table);
-    await();
-    if (blockIdx.y >= a.items[0].count) return;
-    const Item item = a.items[1 + blockIdx.y];
-    if (threadIdx.x < 8) pairs[threadIdx.x] = a.order[item.first + min(threadIdx.x, item.count - 1)];
-    __syncthreads();
-    u32 n = threadIdx.x % 32 / 4;
-    const u16 *input = n < item.count ? a.x + (u64)(pairs[n] / (e.used + 1)) * e.hidden : nullptr;
-    few_inner(a, item.expert == a.experts, item.expert, item.count, input, pairs, (float *)behind_table(shared_memory, e.gate.first.format), table);
+    experts_in_8<ANY>(a, shared_memory);
 }
 
-// A block computes 16 values of a row's output: each warp takes segments of its experts.
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1(const HalfExpertsArgs a) {
+extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8_iq2(const HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
+    invite();
+    experts_in_8<IQ2_XXS>(a, shared_memory);
+}
+
+// A block computes 16 values of one row's output: each warp takes segments of its experts.
+template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
-    float *outputs = (float *)behind_table(shared_memory, e.down.first.format); // [used + 1][segments][16]
-    u32 r = blockIdx.y, warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner);
-    invite();
+    float *outputs = (float *)behind_table(shared_memory, e.down.first.format); // [used][segments][16]
+    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner);
     if (has_table(e.down.first.format)) fill(*table);
-    if (e.shared_down.format == Q8_0)
-        for (u32 block = warp; block < e.inner / 256; block += FEW_WARPS) expect_block<Q8_0>(e.shared_down, row, block);
     await();
     __syncthreads();
-    // The shared expert's come first: they are the longest.
-    for (u32 i = warp; i < (e.used + 1) * segments; i += FEW_WARPS) {
-        u32 k = i < segments ? e.used : i / segments - 1, segment = i % segments;
-        Matrix down = k == e.used ? e.shared_down : member(e.down, e.picked[(u64)r * e.used + k]);
-        const u16 *input = g == 0 ? a.middle + ((u64)r * (e.used + 1) + k) * e.inner : nullptr;
+    for (u32 i = warp; i < e.used * segments; i += FEW_WARPS) {
+        u32 k = i / segments;
+        Matrix down = member(e.down, e.picked[k]);
         float sum[1][4] = {};
-#define BODY(F) one_segment<F>(down, row, segment, input, table, sum)
-        FOR_EXPERT_CODES(down.format, BODY)
-#undef BODY
-        if (threadIdx.x % 4 == 0) {
-            float *at = outputs + (k * segments + segment) * 16 + g;
-            at[0] = sum[0][0], at[8] = sum[0][2];
-        }
+        one_segment_of<F>(down, row, i % segments, g == 0 ? a.middle + (u64)k * e.inner : nullptr, table, sum);
+        if (threadIdx.x % 4 == 0) outputs[i * 16 + g] = sum[0][0], outputs[i * 16 + g + 8] = sum[0][2];
     }
     __syncthreads();
     u32 d = row + threadIdx.x;
     if (threadIdx.x >= 16 || d >= e.hidden) return;
-    float y = 0.0f;
-    for (u32 i = 0; i <= e.used; i++) {
-        u32 k = i ? i - 1 : e.used;
+    float y = a.parts[(u64)e.used * e.hidden + d], scale = unscale(e.down.first.format);
+    for (u32 k = 0; k < e.used; k++) {
         float sum = 0.0f;
         for (u32 s = 0; s < segments; s++) sum += outputs[(k * segments + s) * 16 + threadIdx.x];
-        sum *= unscale(k == e.used ? e.shared_down.format : e.down.first.format);
-        y = i ? y + sum : sum;
+        y = __fadd_rn(y, __fmul_rn(sum, scale));
     }
-    e.out[(u64)r * e.hidden + d] = y;
+    e.out[d] = y;
 }
 
-// Eight warps take eight times 16 rows of an item's output matrix.
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const HalfExpertsArgs a) {
+extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1(const HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
+    invite();
+    experts_out_1<ANY>(a, shared_memory);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 3) half_experts_out_1_q2(const HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    experts_out_1<Q2_K>(a, shared_memory);
+}
+
+// Eight times 16 rows of an item's output matrix.
+template <int F> __device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
-    invite();
     if (has_table(e.down.first.format)) fill(*table);
     await();
     if (blockIdx.y >= a.items[0].count) return;
@@ -190,14 +250,12 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const Ha
     __syncthreads();
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = (blockIdx.x * FEW_WARPS + threadIdx.x / 32) * 16;
     if (row >= e.hidden) return;
-    Matrix down = item.expert == a.experts ? e.shared_down : member(e.down, item.expert);
+    Matrix down = member(e.down, item.expert);
     const u16 *input = g < item.count ? a.middle + (u64)pairs[g] * e.inner : nullptr;
     float total[4] = {}, scale = unscale(down.format);
     for (u32 segment = 0; segment < segments_of(e.inner); segment++) {
         float sum[1][4] = {};
-#define BODY(F) one_segment<F>(down, row, segment, input, table, sum)
-        FOR_EXPERT_CODES(down.format, BODY)
-#undef BODY
+        one_segment_of<F>(down, row, segment, input, table, sum);
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     }
@@ -206,6 +264,18 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const Ha
         u32 n = 2 * t + j % 2, d = row + g + j / 2 * 8;
         if (n < item.count && d < e.hidden) a.parts[(u64)pairs[n] * e.hidden + d] = total[j] * scale;
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    experts_out_8<ANY>(a, shared_memory);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 3) half_experts_out_8_q2(const HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    experts_out_8<Q2_K>(a, shared_memory);
 }
 
 // ------------------------------------------------------------------ many rows
@@ -243,7 +313,8 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
             if (i >= e.inner || vector >= item.count) continue;
             u32 pair = pairs[vector], r = pair / (e.used + 1), k = pair % (e.used + 1);
             float weight = shared ? 1.0f : e.weights[(u64)r * e.used + k];
-            a.middle[(u64)pair * e.inner + i] = middle_of(e, total[0][n][j] * scale, total[1][n][j] * scale, shared, weight);
+            float m = swiglu(total[0][n][j] * scale, total[1][n][j] * scale, shared ? e.shared_limit : e.limit) * weight;
+            a.middle[(u64)pair * e.inner + i] = (u16)pair_of(m, m);
         }
 }
 
@@ -299,7 +370,7 @@ extern "C" __global__ void __launch_bounds__(1024) group_pairs(const HalfExperts
     const ExpertsArgs &e = a.e;
     enter();
     for (u32 i = threadIdx.x; i < a.experts; i += blockDim.x) counts[i] = 0;
-    if (threadIdx.x == 0) counts[a.experts] = a.rows;
+    if (threadIdx.x == 0) counts[a.experts] = a.shared_items ? a.rows : 0;
     __syncthreads();
     for (u32 p = threadIdx.x; p < a.rows * e.used; p += blockDim.x) atomicAdd(&counts[e.picked[p]], 1);
     __syncthreads();
@@ -322,7 +393,7 @@ extern "C" __global__ void __launch_bounds__(1024) group_pairs(const HalfExperts
     __syncthreads();
     for (u32 p = threadIdx.x; p < a.rows * e.used; p += blockDim.x)
         a.order[atomicAdd(&begin[e.picked[p]], 1)] = p / e.used * (e.used + 1) + p % e.used;
-    for (u32 r = threadIdx.x; r < a.rows; r += blockDim.x) a.order[begin[a.experts] + r] = r * (e.used + 1) + e.used;
+    for (u32 r = threadIdx.x; r < a.rows && a.shared_items; r += blockDim.x) a.order[begin[a.experts] + r] = r * (e.used + 1) + e.used;
 }
 
 // Adds up a row's outputs.

@@ -2,11 +2,16 @@
 
 use ds4_quant::Format;
 
-use super::ExpertsArgs;
+use super::{ExpertsArgs, RouteArgs, route, route_shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
+    matvec::StackRef,
     options::CudaError,
-    tensor::{FEW, FEW_WARPS, MANY_WARPS, knows, many_shared, segments, tiles},
+    scratch::Halves,
+    tensor::{
+        self, FEW, FEW_WARPS, HalfProductList, MANY_WARPS, ProductsArgs, knows, many_shared,
+        segments, tiles,
+    },
 };
 
 /// What the kernels want to know beside what those in full precision do.
@@ -25,14 +30,18 @@ pub struct HalfExpertsArgs {
     pub order: u64,
     /// `items(...)` of them.
     pub items: u64,
-    /// Rows of the batch.
-    pub rows: u32,
-    /// How many routed experts there are.
-    pub all: u32,
-    /// Pairs of an item.
-    pub per_item: u32,
-    /// Padding.
-    pub unused: u32,
+    /// How a row chooses.
+    pub route: RouteArgs,
+    /// The product that the choice comes from.
+    router: ProductsArgs,
+    /// The shared expert's output product.
+    down: ProductsArgs,
+    router_blocks: u32,
+    down_blocks: u32,
+    rows: u32,
+    all: u32,
+    per_item: u32,
+    shared_items: u32,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
@@ -60,7 +69,7 @@ pub fn suits(args: &ExpertsArgs) -> bool {
 }
 
 /// Tiles that a block of few rows takes one after another, where each needs all its warps.
-const INNER_PASSES: usize = 4;
+const INNER_PASSES: usize = 2;
 
 /// Bytes of the table that a format is decoded with.
 fn table_bytes(format: u32) -> usize {
@@ -75,12 +84,21 @@ pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
             kernels.allow_shared(kernel, (table + many_shared(vectors)) as u32)?;
         }
     }
-    use Kernel::{HalfExpertsIn1, HalfExpertsIn8, HalfExpertsOut1, HalfExpertsOut8};
-    for kernel in [HalfExpertsIn1, HalfExpertsIn8, HalfExpertsOut1, HalfExpertsOut8] {
-        kernels.allow_shared(kernel, MOST_SHARED)?;
-    }
-    Ok(())
+    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED))
 }
+
+/// Kernels for few rows.
+const FEW_KERNELS: [Kernel; 9] = [
+    Kernel::RouterAndShared,
+    Kernel::HalfExpertsIn1,
+    Kernel::HalfExpertsIn1Iq2,
+    Kernel::HalfExpertsIn8,
+    Kernel::HalfExpertsIn8Iq2,
+    Kernel::HalfExpertsOut1,
+    Kernel::HalfExpertsOut1Q2,
+    Kernel::HalfExpertsOut8,
+    Kernel::HalfExpertsOut8Q2,
+];
 
 /// As much shared memory as every card has for one block.
 const MOST_SHARED: u32 = 99 << 10;
@@ -92,66 +110,126 @@ const MANY: [(usize, [Kernel; 2]); 3] = [
     (64, [Kernel::HalfExpertsIn64, Kernel::HalfExpertsOut64]),
 ];
 
-/// Runs the experts of `rows` rows.
+/// The products beside the experts' own.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// That of the router.
+    pub router: &'a HalfProductList,
+    /// That of the shared expert's output.
+    pub down: &'a HalfProductList,
+}
+
+/// Chooses and runs the experts of `rows` rows.
 pub fn run(
     device: &Device,
     kernels: &Kernels,
     rows: usize,
-    args: HalfExpertsArgs,
+    experts: &ExpertsArgs,
+    route_args: &RouteArgs,
+    halves: &Halves,
+    beside: Beside<'_>,
 ) -> Result<(), CudaError> {
-    let e = &args.experts;
-    let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
-    let few_threads = 32 * FEW_WARPS as u32;
-    let [input_table, output_table] = [e.gate, e.down].map(|stack| table_bytes(stack.first.format));
-    // A block takes several tiles where each of them needs all its warps.
-    let few_tiles = if tiles(hidden) == 1 { INNER_PASSES } else { tiles(hidden) };
-    let few_shared = input_table + few_tiles * segments(hidden) * 256 * size_of::<f32>();
-    let few_inner = inner.div_ceil(16 * few_tiles);
-    if rows == 1 {
-        let grid = [few_inner, used + 1, rows];
-        device.launch(kernels, Kernel::HalfExpertsIn1, grid, few_threads, few_shared, &args)?;
-        let grid = [hidden.div_ceil(16), rows, 1];
-        let shared = output_table + (used + 1) * segments(inner) * 16 * size_of::<f32>();
-        return device.launch(kernels, Kernel::HalfExpertsOut1, grid, few_threads, shared, &args);
-    }
-
-    let all = args.all as usize;
-    let shared_by = rows * used / all.max(1);
-    let (per_item, kernels_of_many) = match rows {
-        ..=FEW => (8, None),
-        // About as many vectors as an expert has.
-        _ => {
-            let fits = MANY.iter().find(|(vectors, _)| shared_by <= vectors * 3 / 4);
-            let (vectors, of) = fits.unwrap_or(&MANY[2]);
-            (*vectors, Some(*of))
-        }
+    let (router, router_blocks, router_shared) = beside.router.few(rows);
+    let (down, down_blocks, down_shared) = beside.down.few(rows);
+    let mut args = HalfExpertsArgs {
+        experts: *experts,
+        x: halves.x,
+        middle: halves.middle,
+        parts: halves.parts,
+        order: halves.order,
+        items: halves.items,
+        route: *route_args,
+        router,
+        down,
+        router_blocks: router_blocks as u32,
+        down_blocks: down_blocks as u32,
+        rows: rows as u32,
+        all: route_args.experts,
+        per_item: 0,
+        shared_items: 0,
     };
-    let args = HalfExpertsArgs { per_item: per_item as u32, ..args };
-    let items = items(rows, used, all, per_item);
-    let shared = 2 * (all + 1) * size_of::<u32>();
-    device.launch(kernels, Kernel::GroupPairs, [1, 1, 1], 1024, shared, &args)?;
-    match kernels_of_many {
-        None => {
-            let grid = [few_inner, items, 1];
-            device.launch(kernels, Kernel::HalfExpertsIn8, grid, few_threads, few_shared, &args)?;
-            let grid = [hidden.div_ceil(16 * FEW_WARPS), items, 1];
-            device.launch(
-                kernels,
-                Kernel::HalfExpertsOut8,
-                grid,
-                few_threads,
-                output_table,
-                &args,
-            )?;
-        }
-        Some([input, output]) => {
-            let (threads, shared) = (32 * MANY_WARPS as u32, many_shared(per_item));
-            let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
-            device.launch(kernels, input, grid, threads, input_table + shared, &args)?;
-            let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
-            device.launch(kernels, output, grid, threads, output_table + shared, &args)?;
-        }
+    if rows > FEW {
+        tensor::multiply(device, kernels, beside.router, rows)?;
+        route(device, kernels, rows, route_args)?;
+        return run_many(device, kernels, rows, args);
     }
-    let grid = [hidden.div_ceil(4 * 256), rows, 1];
-    device.launch(kernels, Kernel::JoinExperts, grid, 256, 0, &args)
+    let (used, inner, hidden) =
+        (experts.used as usize, experts.inner as usize, experts.hidden as usize);
+    let threads = 32 * FEW_WARPS as u32;
+    let sums = |tiles: usize| tiles * segments(hidden) * 256 * size_of::<f32>();
+
+    let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
+    let shared = router_shared.max(sums(tiles(hidden)));
+    device.launch(kernels, Kernel::RouterAndShared, grid, threads, shared, &args)?;
+
+    let [input_table, output_table] =
+        [experts.gate, experts.down].map(|stack| table_bytes(stack.first.format));
+    let inner_tiles = tiles(hidden).max(INNER_PASSES);
+    let inner_blocks = inner.div_ceil(16 * inner_tiles);
+    let iq2 = experts.gate.first.format == Format::Iq2Xxs as u32;
+    let q2 = experts.down.first.format == Format::Q2K as u32;
+    if rows == 1 {
+        let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
+        let grid = [down_blocks + used * inner_blocks, 1, 1];
+        let shared = input_table + sums(inner_tiles).max(route_shared(route_args));
+        device.launch(kernels, kernel, grid, threads, shared.max(down_shared), &args)?;
+        let kernel = if q2 { Kernel::HalfExpertsOut1Q2 } else { Kernel::HalfExpertsOut1 };
+        let shared = output_table + used * segments(inner) * 16 * size_of::<f32>();
+        return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
+    }
+    route(device, kernels, rows, route_args)?;
+    tensor::multiply(device, kernels, beside.down, rows)?;
+    args.per_item = 8;
+    let items = items(rows, used, args.all as usize, 8);
+    group(device, kernels, &args)?;
+    let kernel = if iq2 { Kernel::HalfExpertsIn8Iq2 } else { Kernel::HalfExpertsIn8 };
+    let shared = input_table + sums(inner_tiles);
+    device.launch(kernels, kernel, [inner_blocks, items, 1], threads, shared, &args)?;
+    let kernel = if q2 { Kernel::HalfExpertsOut8Q2 } else { Kernel::HalfExpertsOut8 };
+    let grid = [hidden.div_ceil(16 * FEW_WARPS), items, 1];
+    device.launch(kernels, kernel, grid, threads, output_table, &args)?;
+    join(device, kernels, rows, &args)
+}
+
+/// The same for many rows, whose choice has been made.
+fn run_many(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    mut args: HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    let e = args.experts;
+    let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
+    let all = args.all as usize;
+    // About as many vectors as an expert has.
+    let shared_by = rows * used / all.max(1);
+    let fits = MANY.iter().find(|(vectors, _)| shared_by <= vectors * 3 / 4);
+    let (per_item, [input, output]) = *fits.unwrap_or(&MANY[2]);
+    (args.per_item, args.shared_items) = (per_item as u32, 1);
+    group(device, kernels, &args)?;
+    let items = items(rows, used, all, per_item);
+    let threads = 32 * MANY_WARPS as u32;
+    let shared = |stack: StackRef| table_bytes(stack.first.format) + many_shared(per_item);
+    let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
+    device.launch(kernels, input, grid, threads, shared(e.gate), &args)?;
+    let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
+    device.launch(kernels, output, grid, threads, shared(e.down), &args)?;
+    join(device, kernels, rows, &args)
+}
+
+/// Sorts the pairs of row and choice by expert.
+fn group(device: &Device, kernels: &Kernels, args: &HalfExpertsArgs) -> Result<(), CudaError> {
+    let shared = 2 * (args.all as usize + 1) * size_of::<u32>();
+    device.launch(kernels, Kernel::GroupPairs, [1, 1, 1], 1024, shared, args)
+}
+
+/// Adds up each row's outputs.
+fn join(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    args: &HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    let grid = [(args.experts.hidden as usize).div_ceil(4 * 256), rows, 1];
+    device.launch(kernels, Kernel::JoinExperts, grid, 256, 0, args)
 }

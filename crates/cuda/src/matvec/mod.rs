@@ -90,6 +90,11 @@ impl Product {
         self.first_block = first_block as u32;
     }
 
+    /// As it is, with so many values from one vector to the next, and from one result to the next.
+    pub fn strided(self, x_stride: usize, y_stride: usize) -> Product {
+        Product { x_stride: x_stride as u32, y_stride: y_stride as u32, ..self }
+    }
+
     /// As it is, but its output is not wanted as floats.
     pub fn without_floats(self) -> Product {
         Product { y: 0, ..self }

@@ -126,17 +126,16 @@ __device__ __forceinline__ void few_segments(const Matrix &m, u32 row, u32 first
 // Warps that share a tile.
 __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols), FEW_WARPS); }
 
-template <int N> __device__ __forceinline__ void half_products(const HalfProductsArgs &a) {
-    extern __shared__ float partial[];
-    invite();
+// What block `block` of a list does; every thread of it must call this.
+template <int N> __device__ __forceinline__ void half_products(const HalfProductsArgs &a, u32 block, float *partial) {
     u32 i = 0;
-    while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.x) i++;
+    while (i + 1 < a.count && a.products[i + 1].p.first_block <= block) i++;
     const HalfProduct &p = a.products[i];
     const Matrix m = p.p.m;
     u32 first = blockIdx.y * 8 * N, warp = threadIdx.x / 32;
     if (!p.x) {
         await();
-        u32 row = (blockIdx.x - p.p.first_block) * FEW_WARPS + warp;
+        u32 row = (block - p.p.first_block) * FEW_WARPS + warp;
         if (row < m.rows)
             for (u32 t = 0; t < 8 * N && first + t < a.rows; t++) {
 #define BODY(F) product_row<F, 1>(p.p, row, first + t, a.rows)
@@ -146,7 +145,7 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
         return;
     }
     u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share;
-    u32 tile = warp / share, row = ((blockIdx.x - p.p.first_block) * tiles + tile) * 16;
+    u32 tile = warp / share, row = ((block - p.p.first_block) * tiles + tile) * 16;
     // Tiles do not cross groups: a group's rows are a multiple of 16.
     u32 group = p.p.group_rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
     const u16 *input[N];
@@ -168,7 +167,7 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
     for (u32 o = threadIdx.x; o < tiles * 128 * N; o += blockDim.x) {
         // Neighbouring threads take neighbouring rows: they are stored together.
         u32 which = o / (128 * N), of = o % 16, n = o % (128 * N) / 16;
-        u32 r = ((blockIdx.x - p.p.first_block) * tiles + which) * 16 + of;
+        u32 r = ((block - p.p.first_block) * tiles + which) * 16 + of;
         if (r >= m.rows || first + n >= a.rows) continue;
         float y = 0.0f;
         for (u32 s = 0; s < segments; s++) y += partial[(which * segments + s) * 128 * N + of * 8 * N + n];
@@ -179,5 +178,14 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) half_products_8(const HalfProductsArgs a) { half_products<1>(a); }
-extern "C" __global__ void __launch_bounds__(256, 2) half_products_16(const HalfProductsArgs a) { half_products<2>(a); }
+extern "C" __global__ void __launch_bounds__(256, 2) half_products_8(const HalfProductsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    half_products<1>(a, blockIdx.x, (float *)shared_memory);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) half_products_16(const HalfProductsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    half_products<2>(a, blockIdx.x, (float *)shared_memory);
+}

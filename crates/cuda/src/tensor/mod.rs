@@ -136,9 +136,20 @@ impl HalfProductList {
     }
 }
 
+impl HalfProductList {
+    /// For a kernel that does the products of a few rows beside other things: the list, the blocks that
+    /// it needs, the shared memory of one.
+    pub fn few(&self, rows: usize) -> (ProductsArgs, usize, usize) {
+        let HalfProductList { few, shared, .. } = *self;
+        let args = ProductsArgs { products: few.address, count: few.count, rows: rows as u32 };
+        (args, few.blocks, shared)
+    }
+}
+
+/// A list of products for so many rows, as a kernel wants it.
 #[repr(C)]
-#[derive(Clone, Copy)]
-struct ProductsArgs {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProductsArgs {
     products: u64,
     count: u32,
     rows: u32,
