@@ -116,6 +116,7 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
 fn cpu_options(setup: &Setup) -> CpuOptions {
     CpuOptions {
         threads: setup.threads,
+        numa: setup.numa,
         activations: setup.activations,
         rounding: setup.rounding,
         ..CpuOptions::default()
