@@ -180,6 +180,7 @@ fn on_a_card(
 fn cpu_options(setup: &Setup) -> CpuOptions {
     CpuOptions {
         threads: setup.threads,
+        numa: setup.numa,
         activations: setup.activations,
         rounding: setup.rounding,
         ..CpuOptions::default()

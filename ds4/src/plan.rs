@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ds4_cpu::Activations;
+use ds4_cpu::{Activations, Numa};
 use ds4_engine::{DEFAULT_CHUNK, SamplerOptions};
 use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
@@ -96,6 +96,7 @@ pub struct Setup {
     pub context: Option<usize>,
     /// 0 is one for each core.
     pub threads: usize,
+    pub numa: Numa,
     pub backend: Backend,
     pub gpu: usize,
     pub chunk: usize,
@@ -235,6 +236,7 @@ fn setup(args: &Args) -> Setup {
         model: model(args),
         context: args.context.map(|n| n as usize),
         threads: args.threads.unwrap_or(0) as usize,
+        numa: args.numa,
         backend: args.backend,
         gpu: args.gpu.unwrap_or(0) as usize,
         chunk: args.prefill_chunk.map_or(DEFAULT_CHUNK, |n| n as usize),

@@ -6,12 +6,12 @@ use std::{
 };
 
 use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, SlotState, Stage, StateCost, Want};
-use ds4_host::{cores, physical_cores};
+use ds4_host::{Core, cores, physical_cores, spread};
 use ds4_model::{Compression, Model, Rounding};
 
 use crate::{
     near::Near,
-    options::{CpuError, CpuOptions},
+    options::{CpuError, CpuOptions, Numa},
     pool::Pool,
     rope::Frequencies,
     round::{Pass, Round, Span},
@@ -38,21 +38,40 @@ pub struct CpuExecutor {
 impl CpuExecutor {
     /// An executor of `model`, without slots yet.
     pub fn new(model: Arc<Model>, options: CpuOptions) -> Result<CpuExecutor, CpuError> {
+        CpuExecutor::on(&cores(), model, options)
+    }
+
+    /// An executor on these cores, or on some of them if it is to have fewer threads.
+    pub fn on(
+        cores: &[Core],
+        model: Arc<Model>,
+        options: CpuOptions,
+    ) -> Result<CpuExecutor, CpuError> {
         options.check()?;
         let config = &model.config;
         let formats = RowFormats::new(config, options.rounding)
             .map_err(|source| CpuError::Rows { model: config.name.clone(), source })?;
-        // Whoever asks for all cores gets them to stay on. With fewer, the system places the threads.
-        // Copies are near to a core only if it is always the same one.
-        let (threads, cores) = match options.threads {
-            0 => (physical_cores(), cores()),
-            threads if options.numa => (threads, cores()),
-            threads => (threads, Vec::new()),
+        let threads = match (options.threads, cores.len()) {
+            (0, 0) => physical_cores(),
+            (0, all) => all,
+            (some, _) => some,
         };
+        let mut cores = spread(cores, threads);
+        let nodes = cores.chunk_by(|a, b| a.node == b.node).count();
+        let copies = options.numa == Numa::Copy || options.numa == Numa::Auto && nodes > 1;
+        // Whoever asks for all cores gets them to stay on. With fewer, the system places the threads,
+        // unless there are nodes: what is near to a core is so only if it is always the same one.
+        if options.threads != 0 && !copies {
+            cores.clear();
+        }
         let mut pool =
             Pool::new(threads, &cores).map_err(|source| CpuError::Threads { threads, source })?;
-        if options.numa {
-            pool.near = Near::copies(&mut pool, &model.weights)?.into();
+        if copies {
+            match Near::copies(&cores, threads, &model.weights) {
+                Ok(near) => pool.near = near.into(),
+                Err(_) if options.numa == Numa::Auto => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(CpuExecutor {
             shape: Shape::new(config, formats, &options),

@@ -39,4 +39,4 @@ mod tail;
 mod transfer;
 
 pub use executor::CpuExecutor;
-pub use options::{Activations, CpuError, CpuOptions};
+pub use options::{Activations, CpuError, CpuOptions, Numa};

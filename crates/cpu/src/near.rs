@@ -5,14 +5,14 @@
 //! sliced across nodes by rows of all three matrices. Slicing the last one along the inner dimension
 //! would save a barrier, but then the number of nodes would change sums; so it changes none.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, thread};
 
-use ds4_host::Memory;
+use ds4_host::{Core, Memory, stay_on};
 use ds4_model::{
     AttentionWeights, CompressorWeights, ExpertWeights, IndexerWeights, Matrix, Weights,
 };
 
-use crate::{matmul::rows_of, options::CpuError, pool::Pool, split::RowsMut};
+use crate::{matmul::rows_of, options::CpuError};
 
 /// The rows that one worker multiplies, of all matrices.
 #[derive(Default)]
@@ -23,8 +23,12 @@ pub struct Near {
 }
 
 impl Near {
-    /// Copies for every worker of the pool.
-    pub fn copies(pool: &mut Pool, weights: &Weights) -> Result<Vec<Near>, CpuError> {
+    /// Copies for every worker, each made on the worker's core.
+    pub fn copies(
+        cores: &[Core],
+        workers: usize,
+        weights: &Weights,
+    ) -> Result<Vec<Near>, CpuError> {
         let matrices = matrices(weights);
         let needed: usize = matrices.iter().map(|matrix| matrix.data().len()).sum();
         if let Some(memory) = Memory::of_this_machine()
@@ -32,10 +36,16 @@ impl Near {
         {
             return Err(CpuError::Copies { needed: needed as u64, available: memory.available });
         }
-        let workers = pool.workers();
         let mut copies: Vec<Near> = (0..workers).map(|_| Near::default()).collect();
-        pool.rows(workers, RowsMut::new(&mut copies, 1), |worker, copy, _| {
-            copy[0].fill(&matrices, worker, workers);
+        // Threads of their own, because the first worker is the caller and stays nowhere.
+        thread::scope(|scope| {
+            for (worker, copy) in copies.iter_mut().enumerate() {
+                let (core, matrices) = (cores.get(worker).copied(), &matrices);
+                scope.spawn(move || {
+                    core.map(stay_on);
+                    copy.fill(matrices, worker, workers);
+                });
+            }
         });
         Ok(copies)
     }

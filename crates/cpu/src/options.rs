@@ -14,6 +14,18 @@ pub enum Activations {
     Exact,
 }
 
+/// Where the weights are read on machines whose memory is in several nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numa {
+    /// Where they lie.
+    Off,
+    /// From copies, if the cores belong to several nodes and there is room.
+    #[default]
+    Auto,
+    /// From copies of every row near the core that multiplies it.
+    Copy,
+}
+
 /// How the executor computes and what it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuOptions {
@@ -21,9 +33,9 @@ pub struct CpuOptions {
     pub threads: usize,
     /// What matrices are multiplied with.
     pub activations: Activations,
-    /// Keeps a copy of every row of weights near the core that multiplies it, for machines whose memory
-    /// is in several nodes. It takes as much memory as the matrices again, and changes no bit.
-    pub numa: bool,
+    /// Whether every row of weights is copied near the core that multiplies it. It takes as much memory
+    /// as the matrices again, and changes no bit.
+    pub numa: Numa,
     /// Which of the model's own roundings are applied to cached rows.
     pub rounding: Rounding,
     /// How many of the last positions a slot can be truncated to at once.
@@ -42,7 +54,7 @@ impl Default for CpuOptions {
         CpuOptions {
             threads: 0,
             activations: Activations::Int8,
-            numa: false,
+            numa: Numa::default(),
             rounding: Rounding::Official,
             rewind: 128,
             boundary: 2048,

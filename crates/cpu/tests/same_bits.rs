@@ -3,8 +3,11 @@
 
 mod fixture;
 
-use ds4_cpu::{Activations, CpuOptions};
+use std::sync::Arc;
+
+use ds4_cpu::{Activations, CpuExecutor, CpuOptions, Numa};
 use ds4_engine::{Executor, Feed, Logits, Want};
+use ds4_host::Core;
 use ds4_model::Rounding;
 use fixture::{assert_same, evaluate, executor, model, prompt};
 
@@ -31,12 +34,38 @@ fn chunks_rounds_and_threads_do_not_matter() {
             let got = evaluate(&mut executor(&model, options(case)), &tokens, chunks);
             assert_same(&got.values, &once.values, &format!("{case:?} {chunks:?}"));
         }
-        for (threads, rows, boundary, numa) in
-            [(2, 256, 128, false), (3, 7, 256, true), (2, 64, 0, false)]
-        {
-            let options = CpuOptions { threads, rows, boundary, numa, ..options(case) };
+        for (threads, rows, boundary) in [(2, 256, 128), (3, 7, 256), (2, 64, 0)] {
+            let options = CpuOptions { threads, rows, boundary, ..options(case) };
             let got = evaluate(&mut executor(&model, options), &tokens, &[200, 1, 60]);
             assert_same(&got.values, &once.values, &format!("{case:?} {options:?}"));
+        }
+    }
+}
+
+/// Nodes are sets of the cores that there are, so this says nothing of speed.
+#[test]
+fn nodes_and_copies_do_not_matter() {
+    let one = &[(0, 0)][..];
+    let two = &[(0, 0), (1, 1)][..];
+    let uneven = &[(0, 0), (2, 0), (2, 1), (5, 1), (5, 0)][..];
+    for case in CASES {
+        let model = model(case.0);
+        let tokens = prompt(&model, 140, 0);
+        let once = evaluate(&mut executor(&model, options(case)), &tokens, &[tokens.len()]);
+        for (cores, threads, numa) in [
+            (one, 0, Numa::Copy),
+            (two, 0, Numa::Auto),
+            (two, 0, Numa::Off),
+            (uneven, 0, Numa::Auto),
+            (uneven, 3, Numa::Auto),
+            (two, 7, Numa::Copy),
+        ] {
+            let on: Vec<Core> = cores.iter().map(|&(node, cpu)| Core { node, cpu }).collect();
+            let options = CpuOptions { threads, numa, ..options(case) };
+            let mut cpu = CpuExecutor::on(&on, Arc::clone(&model), options).unwrap();
+            assert_eq!(cpu.threads(), if threads == 0 { cores.len() } else { threads });
+            let got = evaluate(&mut cpu, &tokens, &[100, 1, 39]);
+            assert_same(&got.values, &once.values, &format!("{case:?} {cores:?} {options:?}"));
         }
     }
 }

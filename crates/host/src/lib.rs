@@ -9,7 +9,7 @@ mod memory;
 mod processor;
 mod region;
 
-pub use cores::{Core, cores, physical_cores, stay_on};
+pub use cores::{Core, cores, physical_cores, spread, stay_on};
 pub use disk::free_disk_bytes;
 pub use memory::{Memory, peak_resident_bytes};
 pub use processor::processor_name;

@@ -3,6 +3,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use ds4_cpu::Numa;
 use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
 
@@ -37,6 +38,7 @@ pub struct Args {
     pub context: Option<u64>,
     pub tokens: Option<u64>,
     pub threads: Option<u64>,
+    pub numa: Numa,
     pub backend: Backend,
     pub gpu: Option<u64>,
     pub prefill_chunk: Option<u64>,

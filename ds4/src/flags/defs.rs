@@ -1,5 +1,6 @@
 //! The table of flags. A new flag is a new entry here and a field in [`super::Args`].
 
+use ds4_cpu::Numa;
 use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
 
@@ -108,6 +109,15 @@ pub const FLAGS: &[Flag] = &[
             set: |args, n| args.threads = Some(n),
         },
         doc: "threads that compute [one for each physical core]",
+    },
+    Flag {
+        long: "numa",
+        short: None,
+        topic: Topic::Runtime,
+        commands: EVALUATE,
+        action: Action::Word { name: "WHEN", known: &["off", "auto", "copy"], set: numa },
+        doc: "copy each core's share of the weights into the memory near it: never, if the cores belong \
+              to several memory nodes and there is room, or always; changes speed, never an answer [auto]",
     },
     Flag {
         long: "backend",
@@ -457,6 +467,16 @@ fn backend(args: &mut super::Args, name: &str) -> Result<(), String> {
         "cuda" => Backend::Cuda,
         "metal" | "rocm" => return Err(format!("`{name}` is not available yet")),
         _ => return Err(format!("`{name}` is no backend, there are cpu, cuda and auto")),
+    };
+    Ok(())
+}
+
+fn numa(args: &mut super::Args, when: &str) -> Result<(), String> {
+    args.numa = match when {
+        "off" => Numa::Off,
+        "auto" => Numa::Auto,
+        "copy" => Numa::Copy,
+        _ => return Err(format!("`{when}` is none of off, auto and copy")),
     };
     Ok(())
 }

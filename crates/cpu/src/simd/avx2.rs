@@ -136,6 +136,14 @@ impl<const VNNI: bool> Isa for Ymm<VNNI> {
         both!(_mm256_shuffle_epi8(table, index))
     }
     #[inline(always)]
+    fn lookup_nibbles(self, table: &[u8; 16], codes: Self::B) -> [Self::B; 2] {
+        portable::lookup_nibbles(self, table, codes)
+    }
+    #[inline(always)]
+    fn lookup_fields(self, table: &[u8; 4], codes: Self::B) -> [Self::B; 4] {
+        portable::lookup_fields(self, table, codes)
+    }
+    #[inline(always)]
     fn flip(self, v: Self::B, bits: Self::B, which: Self::B) -> Self::B {
         // -1 where the sign changes, and 1 elsewhere, for zero would make zero.
         let minus = both!(_mm256_cmpeq_epi8(self.and(bits, which), which));

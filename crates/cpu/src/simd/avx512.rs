@@ -124,6 +124,31 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
         have!(_mm512_shuffle_epi8(table, index))
     }
     #[inline(always)]
+    fn lookup_nibbles(self, table: &[u8; 16], codes: __m512i) -> [__m512i; 2] {
+        if !VBMI {
+            return portable::lookup_nibbles(self, table, codes);
+        }
+        // The table stands there four times, so the two bits above a nibble do not matter.
+        let table = self.repeat(table);
+        have!([
+            _mm512_permutexvar_epi8(codes, table),
+            _mm512_permutexvar_epi8(self.shr::<4>(codes), table),
+        ])
+    }
+    #[inline(always)]
+    fn lookup_fields(self, table: &[u8; 4], codes: __m512i) -> [__m512i; 4] {
+        if !VBMI {
+            return portable::lookup_fields(self, table, codes);
+        }
+        // The table stands there sixteen times, so the four bits above a field do not matter.
+        let table = have!(_mm512_set1_epi32(i32::from_le_bytes(*table)));
+        let mut fields = [codes, self.shr::<2>(codes), self.shr::<4>(codes), self.shr::<6>(codes)];
+        for field in &mut fields {
+            *field = have!(_mm512_permutexvar_epi8(*field, table));
+        }
+        fields
+    }
+    #[inline(always)]
     fn flip(self, v: __m512i, bits: __m512i, which: __m512i) -> __m512i {
         have!({
             let minus = _mm512_test_epi8_mask(bits, which);
@@ -296,17 +321,19 @@ impl<const VBMI: bool> Isa for Zmm<VBMI> {
         if !VBMI {
             return portable::mxfp4(self, blocks);
         }
+        let mut lines = [self.splat(0); 5];
+        for (i, line) in lines[..4].iter_mut().enumerate() {
+            *line = self.bytes(part(blocks, 64 * i));
+        }
+        lines[4] = self.repeat(part(blocks, 256));
         let mut codes = [self.splat(0); 4];
         for (i, codes) in codes.iter_mut().enumerate() {
-            // Four blocks are four bytes more than a vector.
-            let first = self.bytes(part(blocks, 68 * i));
-            let last = self.bytes(part(blocks, 68 * i + 4));
-            *codes = have!(_mm512_permutex2var_epi8(first, self.bytes(&MXFP4_CODES), last));
+            let places = self.bytes(&MXFP4_CODES[i]);
+            *codes = have!(_mm512_permutex2var_epi8(lines[i], places, lines[i + 1]));
         }
         let mut scales = [self.splat(0); 2];
         for (i, scales) in scales.iter_mut().enumerate() {
-            let low = self.bytes(part(blocks, 128 * i));
-            let high = self.bytes(part(blocks, 128 * i + 64));
+            let (low, high) = (lines[2 * i], lines[2 * i + 1]);
             let places = self.bytes(&MXFP4_SCALES[i]);
             *scales = have!(_mm512_maskz_permutex2var_epi8(0xff << (8 * i), low, places, high));
         }
@@ -456,13 +483,12 @@ static Q8_SCALES: [[i16; 32]; 4] = {
     places
 };
 
-/// The codes of four MXFP4 blocks, in the first 64 of their 68 bytes, or in the last.
-static MXFP4_CODES: [u8; 64] = {
-    let mut places = [0; 64];
+/// The codes of each four MXFP4 blocks, in two lines of 64 bytes.
+static MXFP4_CODES: [[u8; 64]; 4] = {
+    let mut places = [[0; 64]; 4];
     let mut i = 0;
-    while i < 64 {
-        let at = i / 16 * 17 + 1 + i % 16;
-        places[i] = if at < 64 { at } else { at - 4 + 64 } as u8;
+    while i < 256 {
+        places[i / 64][i % 64] = (17 * (i / 16) + 1 + i % 16 - i / 64 * 64) as u8;
         i += 1;
     }
     places

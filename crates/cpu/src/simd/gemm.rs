@@ -67,8 +67,9 @@ pub fn multiply<S: Isa, C: Chunks, const MANY: usize>(
 ) {
     let Panel { chunks, tiles } = panel;
     let count = weights.cols().div_ceil(C::Codes::LEN) * (C::Codes::LEN / COLS);
-    chunks.resize(count, Chunk::ZERO);
-    tiles.resize(count * x.len().div_ceil(MANY), Tile::ZERO);
+    // What is left over from earlier is written over, or adds to products that nobody asks for.
+    let chunks = at_least(chunks, count, &Chunk::ZERO);
+    let tiles = at_least(tiles, count * x.len().div_ceil(MANY), &Tile::ZERO);
     for (x, tiles) in x.chunks(MANY).zip(tiles.chunks_exact_mut(count)) {
         gather::<S, C>(x, tiles);
     }
@@ -85,6 +86,14 @@ pub fn multiply<S: Isa, C: Chunks, const MANY: usize>(
             }
         }
     }
+}
+
+/// The first `count`; more are made if there are not so many.
+fn at_least<'a, T: Clone>(kept: &'a mut Vec<T>, count: usize, new: &T) -> &'a mut [T] {
+    if kept.len() < count {
+        kept.resize(count, new.clone());
+    }
+    &mut kept[..count]
 }
 
 /// Puts tokens side by side.
@@ -128,6 +137,7 @@ fn pack<S: Isa, C: Chunks>(s: S, weights: &Weights<'_>, rows: Range<usize>, chun
     let (mut padded, mut padded_powers) = ([0; LONGEST], [0; 16]);
     let mut vectors = [[[0; 64]; ROWS]; 4];
     let mut floats = [[0; ROWS]; 8];
+    let mut fours = [[0; 64]; FOURS];
     for (i, chunk) in chunks.iter_mut().enumerate() {
         let step = i / step_chunks;
         for r in 0..ROWS {
@@ -166,7 +176,6 @@ fn pack<S: Isa, C: Chunks>(s: S, weights: &Weights<'_>, rows: Range<usize>, chun
         for group in 0..C::KIND.floats() {
             s.store_floats(C::floats(s, group, floats[group]), &mut chunk.floats[group]);
         }
-        let mut fours = [[0; 64]; FOURS];
         for (vectors, fours) in vectors.iter().zip(fours.as_chunks_mut().0) {
             s.turn(vectors, fours);
         }

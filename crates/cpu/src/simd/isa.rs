@@ -53,6 +53,10 @@ pub trait Isa: Copy {
     fn mul_words(self, a: Self::B, b: Self::B) -> Self::B;
     /// In each quarter, the table's byte for every index below 16, zero for every index above 127.
     fn lookup(self, table: Self::B, index: Self::B) -> Self::B;
+    /// What the low nibbles stand for, and the high ones.
+    fn lookup_nibbles(self, table: &[u8; 16], codes: Self::B) -> [Self::B; 2];
+    /// What the four fields of two bits in each byte stand for, the lowest first.
+    fn lookup_fields(self, table: &[u8; 4], codes: Self::B) -> [Self::B; 4];
     /// Negates the signed bytes of `v` at which `bits` has the one bit that `which` has.
     fn flip(self, v: Self::B, bits: Self::B, which: Self::B) -> Self::B;
     /// Makes signed weights fit for `dot_signed`, by adding `BIAS` to each.

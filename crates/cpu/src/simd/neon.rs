@@ -143,6 +143,14 @@ impl Isa for Neon {
         each!(I => vqtbl1q_u8(table[I], index[I]))
     }
     #[inline(always)]
+    fn lookup_nibbles(self, table: &[u8; 16], codes: Self::B) -> [Self::B; 2] {
+        portable::lookup_nibbles(self, table, codes)
+    }
+    #[inline(always)]
+    fn lookup_fields(self, table: &[u8; 4], codes: Self::B) -> [Self::B; 4] {
+        portable::lookup_fields(self, table, codes)
+    }
+    #[inline(always)]
     fn flip(self, v: Self::B, bits: Self::B, which: Self::B) -> Self::B {
         each!(I => {
             let minus = vtstq_u8(bits[I], which[I]);

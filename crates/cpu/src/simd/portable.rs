@@ -2,6 +2,24 @@
 
 use super::{codec::part, grid::Grid, isa::Isa};
 
+/// As `Isa::lookup_nibbles`.
+#[inline(always)]
+pub fn lookup_nibbles<S: Isa>(s: S, table: &[u8; 16], codes: S::B) -> [S::B; 2] {
+    let (table, nibble) = (s.repeat(table), s.splat(15));
+    [s.lookup(table, s.and(codes, nibble)), s.lookup(table, s.and(s.shr::<4>(codes), nibble))]
+}
+
+/// As `Isa::lookup_fields`.
+#[inline(always)]
+pub fn lookup_fields<S: Isa>(s: S, &[a, b, c, d]: &[u8; 4], codes: S::B) -> [S::B; 4] {
+    let table = s.repeat(&[a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let mut fields = [codes, s.shr::<2>(codes), s.shr::<4>(codes), s.shr::<6>(codes)];
+    for field in &mut fields {
+        *field = s.lookup(table, s.and(*field, s.splat(3)));
+    }
+    fields
+}
+
 /// As `Isa::q8_scales`.
 #[inline(always)]
 pub fn q8_scales<S: Isa>(s: S, blocks: &[u8; 544]) -> S::F {

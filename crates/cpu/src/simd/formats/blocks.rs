@@ -254,8 +254,7 @@ where
 /// What low and high nibbles stand for.
 #[inline(always)]
 fn doubled<S: Isa>(s: S, codes: S::B) -> [S::B; 2] {
-    let (table, nibble) = (s.repeat(&DOUBLED), s.splat(15));
-    [s.lookup(table, s.and(codes, nibble)), s.lookup(table, s.and(s.shr::<4>(codes), nibble))]
+    s.lookup_nibbles(&DOUBLED, codes)
 }
 
 /// Four blocks share two vectors, a quarter of each for every block.

@@ -26,18 +26,11 @@ const fn signs(v: usize) -> Places {
 }
 
 static SIGNS: [Places; 4] = [signs(0), signs(1), signs(2), signs(3)];
-static LEVEL_TABLE: [u8; 16] =
-    [LEVELS[0], LEVELS[1], LEVELS[2], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Four vectors of magnitudes.
 #[inline(always)]
 fn magnitudes<S: Isa>(s: S, codes: S::B) -> [S::B; 4] {
-    let levels = s.repeat(&LEVEL_TABLE);
-    let mut vectors = [codes, s.shr::<2>(codes), s.shr::<4>(codes), s.shr::<6>(codes)];
-    for vector in &mut vectors {
-        *vector = s.lookup(levels, s.and(*vector, s.splat(3)));
-    }
-    vectors
+    s.lookup_fields(&LEVELS, codes)
 }
 
 impl Codec for Iq2Xxs {
@@ -63,9 +56,10 @@ impl Codec for Iq2Xxs {
                 let groups = part(bytes, i * BLOCK + 2);
                 let (codes, signs) = s.iq2xxs(groups);
                 let magnitudes = magnitudes(s, codes);
-                // 2 scale + 1 of each group, in the two integers that its weights meet.
-                let scale = s.shr_int::<28>(s.dup_odd(s.as_ints(s.bytes(groups))));
-                let scale = s.add(s.add(scale, scale), s.splat_int(1));
+                // 2 scale + 1 of each group, in the two integers that its weights meet; the one takes
+                // the place of the sign below the scale.
+                let scale = s.shr_int::<27>(s.dup_odd(s.as_ints(s.bytes(groups))));
+                let scale = s.as_ints(s.or(s.as_bytes(scale), s.as_bytes(s.splat_int(1))));
                 for n in 0..N {
                     // Two chains of additions: one of four would be waited for.
                     let mut sums = [zero; 2];
