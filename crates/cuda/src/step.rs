@@ -46,7 +46,6 @@ pub struct Step {
     scores: Buffer,
     capacity: usize,
     recordings: Recordings,
-    fast: bool,
 }
 
 /// What never changes from one step to the next.
@@ -91,7 +90,6 @@ impl Step {
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
             recordings: Recordings::default(),
-            fast,
         })
     }
 
