@@ -25,8 +25,9 @@ const HOT: &[&str] = &[
     "index_scores",
     "keep_rows",
     "half_products_8",
-    "half_experts_in_1",
-    "half_experts_out_1",
+    "half_experts_in_8_iq2",
+    "half_experts_out_1_q2",
+    "half_experts_out_8_q2",
 ];
 
 pub fn run(arguments: &[String]) -> Result<bool, String> {
