@@ -58,11 +58,6 @@ __device__ __forceinline__ void enter() {
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
-// The same for `bytes` bytes, shared out among the lanes of a warp.
-__device__ __forceinline__ void prefetch_span(const u8 *p, u32 bytes) {
-    for (u32 at = 128 * (threadIdx.x % 32); at < bytes; at += 4096) prefetch(p + at);
-}
-
 // ------------------------------------------------------------------ number formats
 
 __device__ __forceinline__ float f16_to_f32(u16 h) {

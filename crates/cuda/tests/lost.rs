@@ -2,15 +2,14 @@
 //! hangs, and what was saved before goes on elsewhere. A test binary of its own, because the failure
 //! takes the whole process's context with it. Without a GPU it says so and passes.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+mod card;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
-use ds4_cuda::{CudaExecutor, CudaOptions, devices};
+use ds4_cuda::{CudaExecutor, CudaOptions};
 use ds4_engine::{ExecError, Executor, Feed, Logits, Want};
-use ds4_model::Model;
 
 /// Writes to an address that nobody has.
 const WILD: &str = ".version 7.1\n.target sm_80\n.address_size 64\n\
@@ -37,14 +36,10 @@ fn break_the_card() {
 
 #[test]
 fn a_card_that_fails_says_so_and_loses_nothing_that_was_saved() {
-    match devices() {
-        Ok(found) if !found.is_empty() => {}
-        Ok(_) => return eprintln!("skipped: the CUDA driver sees no GPU"),
-        Err(error) => return eprintln!("skipped: {error}"),
+    if !card::is_here() {
+        return;
     }
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
-    let folder = std::env::var_os("DS4_FIXTURES").map_or(folder, PathBuf::from);
-    let model = Arc::new(Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap());
+    let model = card::model("kquant_a-ds4_iq2.gguf");
     let mut cuda = CudaExecutor::new(Arc::clone(&model), CudaOptions::default()).unwrap();
     let slot = cuda.open().unwrap();
     let tokens: Vec<u32> = (0..100).map(|i| i * 7 % model.config.vocab as u32).collect();

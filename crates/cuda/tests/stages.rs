@@ -1,12 +1,11 @@
 //! Timing changes how long a step takes, and nothing else. Without a GPU this says so and passes.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+mod card;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use ds4_cuda::{CudaExecutor, CudaOptions, devices};
+use ds4_cuda::{CudaExecutor, CudaOptions};
 use ds4_engine::{Executor, Feed, Logits, SlotId, Want};
-use ds4_model::Model;
 
 fn decode(cuda: &mut CudaExecutor, slot: SlotId, tokens: &[u32]) -> Vec<u32> {
     let (mut all, mut logits) = (Vec::new(), Logits::default());
@@ -19,14 +18,10 @@ fn decode(cuda: &mut CudaExecutor, slot: SlotId, tokens: &[u32]) -> Vec<u32> {
 
 #[test]
 fn stages_are_timed_when_they_are_asked_for() {
-    match devices() {
-        Ok(found) if !found.is_empty() => {}
-        Ok(_) => return eprintln!("skipped: the CUDA driver sees no GPU"),
-        Err(error) => return eprintln!("skipped: {error}"),
+    if !card::is_here() {
+        return;
     }
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
-    let folder = std::env::var_os("DS4_FIXTURES").map_or(folder, PathBuf::from);
-    let model = Arc::new(Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap());
+    let model = card::model("kquant_a-ds4_iq2.gguf");
     let mut cuda = CudaExecutor::new(Arc::clone(&model), CudaOptions::default()).unwrap();
     let tokens: Vec<u32> = (0..12).map(|i| i * 37 % model.config.vocab as u32).collect();
     let slot = cuda.open().unwrap();

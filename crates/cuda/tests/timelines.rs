@@ -1,34 +1,26 @@
 //! The state of a slot is a function of its tokens: neither chunks, company, recordings, rewinds,
 //! forks nor travels change a bit. On a machine without a GPU these tests say so and pass.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+mod card;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
-use ds4_cuda::{CudaExecutor, CudaOptions, devices};
+use ds4_cuda::{CudaExecutor, CudaOptions};
 use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, Want};
 use ds4_model::{Model, Rounding};
 
 const MODELS: [&str; 2] = ["kquant_a-ds4_iq2.gguf", "sparse_a-f32.gguf"];
 
-fn model(name: &str) -> Arc<Model> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
-    let folder = std::env::var_os("DS4_FIXTURES").map_or(folder, PathBuf::from);
-    Arc::new(Model::open(&folder.join(name)).unwrap())
-}
-
 /// Runs `test` on every model and rounding, if there is a card.
 fn on_the_card(test: impl Fn(&Arc<Model>, CudaOptions)) {
-    match devices() {
-        Ok(found) if !found.is_empty() => {}
-        Ok(_) => return eprintln!("skipped: the CUDA driver sees no GPU"),
-        Err(error) => return eprintln!("skipped: {error}"),
+    if !card::is_here() {
+        return;
     }
     for (name, rounding) in MODELS.into_iter().zip([Rounding::Official, Rounding::Plain]) {
         for fast in [false, true] {
             let options = CudaOptions { rounding, fast, boundary: 256, ..CudaOptions::default() };
-            test(&model(name), options);
+            test(&card::model(name), options);
         }
     }
 }

@@ -157,7 +157,7 @@ pub const FLAGS: &[Flag] = &[
         topic: Topic::Runtime,
         commands: EVALUATE,
         action: Action::Switch(|args| args.exact = true),
-        doc: "multiply weights with floats instead of bytes: several times slower, for checking",
+        doc: "multiply weights with floats instead of bytes or halves: several times slower, for checking",
     },
     Flag {
         long: "quality",

@@ -97,7 +97,7 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
         float g = 0.0f, u = 0.0f;
         for (u32 s = 0; s < segments; s++) g += sums[s * 128], u += sums[(segments + s) * 128];
         float m = swiglu(g * scale, u * scale, of.limit) * weights[n];
-        a.middle[(u64)pairs[n] * e.inner + i] = (u16)pair_of(m, m);
+        a.middle[(u64)pairs[n] * e.inner + i] = half_of(m);
     }
 }
 
@@ -314,7 +314,7 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
             u32 pair = pairs[vector], r = pair / (e.used + 1), k = pair % (e.used + 1);
             float weight = shared ? 1.0f : e.weights[(u64)r * e.used + k];
             float m = swiglu(total[0][n][j] * scale, total[1][n][j] * scale, shared ? e.shared_limit : e.limit) * weight;
-            a.middle[(u64)pair * e.inner + i] = (u16)pair_of(m, m);
+            a.middle[(u64)pair * e.inner + i] = half_of(m);
         }
 }
 

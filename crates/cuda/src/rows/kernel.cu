@@ -39,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(256) keep_rows(const KeepArgs a) {
         rms_norm(v, a.qr_norm, a.q_rank, a.eps, shared32);
         for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) {
             qr[i] = v[i];
-            if (a.half) a.half[(u64)r * a.q_rank + i] = (u16)pair_of(v[i], v[i]);
+            if (a.half) a.half[(u64)r * a.q_rank + i] = half_of(v[i]);
         }
     } else if (blockIdx.y == 1) {
         for (u32 i = threadIdx.x; i < a.format.values; i += blockDim.x) v[i] = a.kv[(u64)r * a.format.values + i];

@@ -174,7 +174,7 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
         y *= scale;
         u64 target = (u64)(first + n) * p.p.y_stride + r;
         if (p.p.y) p.p.y[target] = y;
-        if (p.y) p.y[target] = (u16)pair_of(y, y);
+        if (p.y) p.y[target] = half_of(y);
     }
 }
 

@@ -9,6 +9,8 @@ __device__ __forceinline__ u32 pair_of(float low, float high) {
     return pair;
 }
 
+__device__ __forceinline__ u16 half_of(float x) { return (u16)pair_of(x, x); }
+
 __device__ __forceinline__ u32 both(float x) { return pair_of(x, x); }
 
 // With the rounding said, the compiler may not fuse what is written apart.

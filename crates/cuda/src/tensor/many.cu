@@ -118,7 +118,7 @@ template <int N> __device__ __forceinline__ void many_half_products(const HalfPr
                 float y = total[i][n][j] * scale;
                 u64 target = (u64)vector * p.p.y_stride + r;
                 if (p.p.y) p.p.y[target] = y;
-                if (p.y) p.y[target] = (u16)pair_of(y, y);
+                if (p.y) p.y[target] = half_of(y);
             }
 }
 
