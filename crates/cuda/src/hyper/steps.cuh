@@ -153,9 +153,10 @@ __device__ __forceinline__ float ended(const HyperArgs &a, const float *sums, fl
         if (i + 16 < a.chunks) t[i] = __fadd_rn(t[i], sums[(i + 16) * SUMS + lane]);
     }
 #pragma unroll
-    for (u32 half = 8; half; half /= 2)
+    for (u32 i = 0; i < 8; i++) t[i] = __fadd_rn(t[i], t[i + 8]);
 #pragma unroll
-        for (u32 i = 0; i < half; i++) t[i] = __fadd_rn(t[i], t[i + half]);
+    for (u32 i = 0; i < 4; i++) t[i] = __fadd_rn(t[i], t[i + 4]);
+    t[0] = __fadd_rn(__fadd_rn(t[0], t[2]), __fadd_rn(t[1], t[3]));
     float squares = t[0];
 #pragma unroll
     for (u32 o = 4; o; o >>= 1) squares = __fadd_rn(squares, __shfl_xor_sync(FULL, squares, o));

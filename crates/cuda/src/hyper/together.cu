@@ -4,37 +4,72 @@
 // Clusters of more blocks no card has.
 static const u32 MOST_BLOCKS = 16;
 
-__device__ __forceinline__ void cluster_arrive() {
+__device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+
+// Says that this block runs; waits until all blocks of the cluster have said it.
+__device__ __forceinline__ void arrive() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
 }
 
-__device__ __forceinline__ void cluster_wait() {
+__device__ __forceinline__ void wait_for_all() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 
-// Writes to the same place of shared memory in another block of the cluster.
-__device__ __forceinline__ void tell(u32 block, float *place, float value) {
+// A letter box in shared memory: it counts the bytes that still have to come from the blocks of the cluster.
+__device__ __forceinline__ void open_box(u64 *box, u32 bytes) {
 #if __CUDA_ARCH__ >= 900
-    u32 there;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"((u32)__cvta_generic_to_shared(place)), "r"(block));
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(box)) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(box)), "r"(bytes) : "memory");
+#endif
+}
+
+// Writes to the same place in the shared memory of a block of the cluster, and to its box that it came. Unlike
+// a barrier behind ordinary writes, that does not wait for the streams to reach memory.
+__device__ __forceinline__ void post(u32 block, const float *place, float value, const u64 *box) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n"
+                 ".reg .u32 place, box;\n"
+                 "mapa.shared::cluster.u32 place, %0, %3;\n"
+                 "mapa.shared::cluster.u32 box, %1, %3;\n"
+                 "st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [place], %2, [box];\n"
+                 "}" ::"r"(shared_address(place)), "r"(shared_address(box)), "r"(__float_as_uint(value)), "r"(block) : "memory");
+#endif
+}
+
+// Waits until all has come.
+__device__ __forceinline__ void wait_for(u64 *box) {
+#if __CUDA_ARCH__ >= 900
+    u32 come = 0;
+    while (!come)
+        asm volatile("{\n"
+                     ".reg .pred come;\n"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 come, [%1], 0;\n"
+                     "selp.u32 %0, 1, 0, come;\n"
+                     "}" : "=r"(come) : "r"(shared_address(box)) : "memory");
 #endif
 }
 
 extern "C" __global__ void __launch_bounds__(256) hyper_together(const HyperArgs a) {
     __shared__ __align__(16) float v[4 * CHUNK];
     __shared__ float sums[MOST_BLOCKS * SUMS], groups[GROUPS];
+    __shared__ u64 sums_box, groups_box;
+    const u32 parts = CHUNK / 128; // whose squares are summed up, in a chunk
     u32 chunk = blockIdx.x, row = blockIdx.y, first = chunk * CHUNK;
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 d = first + 4 * threadIdx.x;
     bool reads = threadIdx.x < CHUNK / 4 && d < a.hidden;
     invite();
     if (threadIdx.x < GROUPS) groups[threadIdx.x] = 0.0f;
-    cluster_arrive(); // from here on others may write here
+    if (threadIdx.x == 0) {
+        open_box(&sums_box, a.chunks * SUMS * 4);
+        open_box(&groups_box, a.chunks * parts * 4);
+    }
+    arrive(); // from here on others may write here
     Share w;
     load_share(a, first, w);
     if (reads) prefetch(a.norm + d);
@@ -51,39 +86,33 @@ extern "C" __global__ void __launch_bounds__(256) hyper_together(const HyperArgs
         project<F16, 1>(a, w, first, v, sum);
     else
         project<BF16, 1>(a, w, first, v, sum);
-    cluster_wait(); // all blocks are there
+    wait_for_all();
     if (lane < a.chunks) {
         float *mine = sums + chunk * SUMS;
 #pragma unroll
-        for (u32 j = 0; j < 3; j++) tell(lane, mine + 3 * warp + j, sum[0][j]);
-        tell(lane, mine + SQUARES + warp, squares);
+        for (u32 j = 0; j < 3; j++) post(lane, mine + 3 * warp + j, sum[0][j], &sums_box);
+        post(lane, mine + SQUARES + warp, squares, &sums_box);
     }
-    cluster_arrive();
-    cluster_wait();
 
+    // The longest chain of all goes beside the rest.
+    bool mixes = warp == 7 && chunk == a.chunks - 1 && !a.head;
+    if (warp >= parts && !mixes) return;
+    float inverse;
+    wait_for(&sums_box);
+    float said = ended(a, sums, inverse);
+    if (mixes) return store_mix(a, row, said);
+    if (threadIdx.x == 0 && chunk == 0 && !sound(inverse)) report(a.fault, a.stage, row);
+    float weight = __fadd_rn(gate(said), a.hc_eps);
     float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (warp < CHUNK / 128) {
-        float inverse, said = ended(a, sums, inverse);
-        if (threadIdx.x == 0 && chunk == 0 && !sound(inverse)) report(a.fault, a.stage, row);
-        float weight = __fadd_rn(gate(said), a.hc_eps);
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            float pre = __shfl_sync(FULL, weight, i);
-            if (i < a.n) fused(y, pre, *(const float4 *)(v + i * CHUNK + 4 * threadIdx.x));
-        }
-        float squares = warp_sum(square4(y));
-        if (lane < a.chunks) tell(lane, groups + chunk * (CHUNK / 128) + warp, squares);
+    for (u32 i = 0; i < 4; i++) {
+        float pre = __shfl_sync(FULL, weight, i);
+        if (i < a.n) fused(y, pre, *(const float4 *)(v + i * CHUNK + 4 * threadIdx.x));
     }
-    cluster_arrive();
-    // The longest chain of all, beside the rest.
-    if (warp == 7 && chunk == a.chunks - 1 && !a.head) {
-        float inverse;
-        store_mix(a, row, ended(a, sums, inverse));
-    }
-    __syncwarp();
-    cluster_wait();
+    squares = warp_sum(square4(y));
+    if (lane < a.chunks) post(lane, groups + chunk * parts + warp, squares, &groups_box);
+    wait_for(&groups_box); // the block may not end before all has come
     u32 target = a.head ? a.rows[row].want : row;
-    if (warp >= CHUNK / 128 || target == NOWHERE) return;
     float scale = input_scale(a, groups);
-    if (reads) store_input(a, target, d, y, scale, __ldg((const float4 *)(a.norm + d)));
+    if (reads && target != NOWHERE) store_input(a, target, d, y, scale, __ldg((const float4 *)(a.norm + d)));
 }
