@@ -43,6 +43,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) hyper_write(const HyperArgs
     __shared__ __align__(16) float v[4 * 4 * CHUNK];
     Share w;
     invite();
+    // The assembler moves the loads themselves behind the wait.
+    if (a.per_block == 1) ask_for_share(a, blockIdx.x * CHUNK);
     load_share(a, blockIdx.x * CHUNK, w);
     await();
     if (a.function.format == F32)

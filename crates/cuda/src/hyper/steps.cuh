@@ -36,7 +36,7 @@ struct Share {
     uint2 q[3][8];
 };
 
-// Weights depend on nothing, so this may come before `await`; it must not be moved behind it.
+// Weights depend on nothing, so this may come before `await`.
 __device__ __forceinline__ uint2 early(const u8 *p) {
     uint2 q;
     asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(q.x), "=r"(q.y) : "l"(p));
@@ -60,6 +60,18 @@ __device__ __forceinline__ void load_share(const HyperArgs &a, u32 first, Share 
             w.q[j][k] = make_uint2(0, 0);
             if (column(a, first, k, at) && r < a.function.rows && a.function.format != F32)
                 w.q[j][k] = early(a.function.codes + 2 * (r * (u64)a.function.cols + at));
+        }
+}
+
+// Asks for the lines of memory that it lies in.
+__device__ __forceinline__ void ask_for_share(const HyperArgs &a, u32 first) {
+    u32 width = a.function.format == F32 ? 4 : 2;
+    for (u32 j = 0; j < 3; j++)
+        for (u32 k = 0; k < 8; k++) {
+            u32 r = threadIdx.x / 32 * 3 + j;
+            u64 at;
+            if (threadIdx.x % 8 == 0 && column(a, first, k, at) && r < a.function.rows)
+                prefetch(a.function.codes + width * (r * (u64)a.function.cols + at));
         }
 }
 
