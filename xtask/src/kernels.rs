@@ -20,6 +20,8 @@ const HOT: &[&str] = &[
     "products_1",
     "products_8",
     "hyper_write",
+    "hyper_read",
+    "hyper_together",
     "attend_parts",
     "attend_join",
     "index_scores",

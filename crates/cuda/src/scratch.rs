@@ -20,7 +20,7 @@ pub struct Scratch {
     pub streams: u64,
     /// `[rows, mix_rows]`.
     pub mix: u64,
-    /// `[rows, mix_rows + 1, chunks]`.
+    /// Sums of the streams' projections.
     pub partial: u64,
     /// `[rows, hidden]`: what a block reads.
     pub x: u64,
@@ -119,7 +119,7 @@ impl Scratch {
         let mut scratch = Scratch {
             streams: take(4 * c.stream_width()),
             mix: take(4 * c.mix_rows()),
-            partial: take(4 * hyper::chunks(c.hidden) * (c.mix_rows() + 1)),
+            partial: take(hyper::partial_bytes(c.hidden)),
             x: take(4 * c.hidden),
             out: take(4 * c.hidden),
             qr: take(4 * c.q_rank),

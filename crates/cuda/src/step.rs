@@ -46,6 +46,7 @@ pub struct Step {
     scores: Buffer,
     capacity: usize,
     recordings: Recordings,
+    way: hyper::Way,
 }
 
 /// What never changes from one step to the next.
@@ -90,6 +91,7 @@ impl Step {
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
             recordings: Recordings::default(),
+            way: hyper::prepare(device, kernels, config.hidden)?,
         })
     }
 
@@ -193,6 +195,7 @@ impl Step {
             turns: told + (HEAD_BYTES + key.rows * ROW_BYTES) as u64,
             fault: told,
             scores: self.scores.address(),
+            way: self.way,
         };
         let save = SaveArgs {
             rings: self.rings.address(),
@@ -222,6 +225,7 @@ struct Launches<'a> {
     turns: u64,
     fault: u64,
     scores: u64,
+    way: hyper::Way,
 }
 
 impl Launches<'_> {
@@ -258,43 +262,33 @@ impl Launches<'_> {
     fn read(&self, next: &Hyper, stage: usize, head: bool) -> Result<(), CudaError> {
         self.device.enter(Part::Streams);
         let (config, s) = (&self.model.config, self.scratch);
-        let (hidden, n) = (config.hidden as u32, config.streams as u32);
-        let mix_rows = config.mix_rows() as u32;
-        let write = hyper::WriteArgs {
+        let args = hyper::HyperArgs {
             function: next.function,
             out: s.out,
             mix: s.mix,
             streams: s.streams,
             partial: s.partial,
-            hidden,
-            n,
-            mix_rows,
-            write: (stage > 0).into(),
-        };
-        hyper::write(self.device, self.kernels, self.key.rows, &write)?;
-        let read = hyper::ReadArgs {
-            partial: s.partial,
-            streams: s.streams,
             base: next.base,
             scale: next.scale,
             norm: next.norm,
-            mix: s.mix,
             x: if head { s.head } else { s.x },
+            half: if head { s.halves.head } else { s.halves.x },
             rows: self.rows,
             fault: self.fault,
-            hidden,
-            n,
-            mix_rows,
-            chunks: hyper::chunks(config.hidden) as u32,
+            count: self.key.rows as u32,
+            per_block: 0,
+            hidden: config.hidden as u32,
+            n: config.streams as u32,
+            mix_rows: config.mix_rows() as u32,
+            chunks: 0,
+            write: (stage > 0).into(),
             iterations: config.sinkhorn_iterations as u32,
             head: head.into(),
             stage: stage as u32,
             hc_eps: config.hc_eps,
             rms_eps: config.rms_eps,
-            unused: 0,
-            half: if head { s.halves.head } else { s.halves.x },
         };
-        hyper::read(self.device, self.kernels, self.key.rows, &read)
+        hyper::run(self.device, self.kernels, self.way, args)
     }
 
     fn attention(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {

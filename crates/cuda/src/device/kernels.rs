@@ -31,6 +31,7 @@ kernels! {
     Embed = "embed",
     HyperWrite = "hyper_write",
     HyperRead = "hyper_read",
+    HyperTogether = "hyper_together",
     Products1 = "products_1",
     Products8 = "products_8",
     HalfProducts8 = "half_products_8",
@@ -175,6 +176,27 @@ impl Drop for Kernels {
     }
 }
 
+/// The attributes of a launch.
+fn attributes(overlap: bool, cluster: Option<usize>) -> Vec<sys::CUlaunchAttribute> {
+    let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+    // Where the card can, a kernel starts while the one before still runs, and waits by itself.
+    let overlap = overlap.then(|| {
+        attribute(
+            sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        )
+    });
+    let cluster = cluster.map(|blocks| {
+        let dimensions =
+            sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: blocks as u32, y: 1, z: 1 };
+        attribute(
+            sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            sys::CUlaunchAttributeValue { clusterDim: dimensions },
+        )
+    });
+    overlap.into_iter().chain(cluster).collect()
+}
+
 impl Device {
     /// Puts a kernel on the stream: a grid of blocks of `threads`, with `shared` bytes each.
     pub fn launch<A: Args>(
@@ -186,31 +208,82 @@ impl Device {
         shared: usize,
         args: &A,
     ) -> Result<(), CudaError> {
-        let [x, y, z] = grid.map(|n| n as u32);
-        if x == 0 || y == 0 || z == 0 {
-            return Ok(());
+        self.start(kernels, kernel, (grid, None), threads, shared, args)
+    }
+
+    /// The same for a kernel whose blocks wait for each other: `blocks` of them in each of `clusters`.
+    /// The card must be able to do it.
+    pub fn launch_clusters<A: Args>(
+        &self,
+        kernels: &Kernels,
+        kernel: Kernel,
+        [blocks, clusters]: [usize; 2],
+        threads: u32,
+        args: &A,
+    ) -> Result<(), CudaError> {
+        self.start(kernels, kernel, ([blocks, clusters, 1], Some(blocks)), threads, 0, args)
+    }
+
+    /// Whether the card runs clusters of so many blocks of a kernel.
+    pub fn can_cluster(
+        &self,
+        kernels: &Kernels,
+        kernel: Kernel,
+        blocks: usize,
+        threads: u32,
+    ) -> Result<bool, CudaError> {
+        if self.info.capability < OVERLAPPING {
+            return Ok(false);
         }
-        let mut args = *args;
-        let mut parameters = [(&raw mut args).cast::<c_void>()];
-        // Where the card can, a kernel starts while the one before still runs, and waits by itself.
-        let overlap = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
-        let mut attributes = [overlap];
-        let config = sys::CUlaunchConfig {
-            gridDimX: x,
-            gridDimY: y,
-            gridDimZ: z,
+        let function = kernels.functions[kernel as usize];
+        let larger =
+            sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        // SAFETY: the function belongs to the loaded module. A card that knows no larger clusters than
+        // every card does may refuse; then it is the question below that says no.
+        let _ = unsafe { result::function::set_function_attribute(function, larger, 1) };
+        let mut attributes = attributes(false, Some(blocks));
+        let config = self.config(([blocks, 1, 1], threads, 0), &mut attributes);
+        let mut clusters = 0;
+        // SAFETY: the configuration and its attributes live until the call has returned.
+        let asked = unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, function, &config) };
+        Ok(asked == sys::CUresult::CUDA_SUCCESS && clusters > 0)
+    }
+
+    fn config(
+        &self,
+        ([x, y, z], threads, shared): ([usize; 3], u32, usize),
+        attributes: &mut [sys::CUlaunchAttribute],
+    ) -> sys::CUlaunchConfig {
+        sys::CUlaunchConfig {
+            gridDimX: x as u32,
+            gridDimY: y as u32,
+            gridDimZ: z as u32,
             blockDimX: threads,
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: shared as u32,
             hStream: self.stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: u32::from(self.info.capability >= OVERLAPPING),
-        };
+            numAttrs: attributes.len() as u32,
+        }
+    }
+
+    fn start<A: Args>(
+        &self,
+        kernels: &Kernels,
+        kernel: Kernel,
+        (grid, cluster): ([usize; 3], Option<usize>),
+        threads: u32,
+        shared: usize,
+        args: &A,
+    ) -> Result<(), CudaError> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let mut args = *args;
+        let mut parameters = [(&raw mut args).cast::<c_void>()];
+        let mut attributes = attributes(self.info.capability >= OVERLAPPING, cluster);
+        let config = self.config((grid, threads, shared), &mut attributes);
         // SAFETY: `A: Args` promises that the structure is the kernel's only parameter and that what it
         // points to will be alive; the driver copies structure and attributes before it returns.
         unsafe {

@@ -1,8 +1,13 @@
 //! Hyper-connections: the residual state is several streams; a block reads a weighted sum of them and
 //! writes back into all, while the streams mix among themselves.
 //!
-//! Two launches a block: `write` spreads over the streams' dimensions and also starts the projection
-//! that the next block's weights come from; `read` ends it, two blocks of threads to a row.
+//! Between two blocks a row's output is written back, the new streams are projected, and the projection
+//! says how the next input is made of them. For a few rows that is one launch, a cluster of blocks to a
+//! row (`together.cu`); for many, and on cards without such clusters, it is two (`kernel.cu`). Both take
+//! the same steps (`steps.cuh`), so that no bit depends on which it was.
+
+#[cfg(test)]
+mod tests;
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},
@@ -10,76 +15,69 @@ use crate::{
     options::CudaError,
 };
 
-/// Dimensions of a stream that one block of `hyper_write` takes.
-const CHUNK: usize = 64;
+/// Dimensions of a stream that a block of threads takes.
+const CHUNK: usize = 256;
+/// Sums of a chunk.
+const SUMS: usize = 32;
+/// Blocks of a cluster at most.
+const MOST_BLOCKS: usize = 16;
+/// Rows that a block of `hyper_read` mixes, a warp each.
+const MIXED: usize = 8;
+/// Up to so many rows, a cluster for each is the faster way.
+const FEW: usize = 16;
 /// Streams that the kernels can hold.
 pub const MOST_STREAMS: usize = 4;
 
-/// The widest streams that `hyper_read` can hold.
+/// The widest streams that the kernels can hold.
 pub const WIDEST: usize = 8192;
 
-/// How many partial sums a row of the batch has.
-pub fn chunks(hidden: usize) -> usize {
-    hidden.div_ceil(CHUNK)
+/// Bytes of the sums of a row of the batch.
+pub fn partial_bytes(hidden: usize) -> usize {
+    4 * SUMS * hidden.div_ceil(CHUNK)
 }
 
-/// What `hyper_write` wants to know.
+/// What the kernels want to know.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct WriteArgs {
+pub struct HyperArgs {
     /// The function of the block that reads next.
     pub function: MatrixRef,
     /// The output of the block that writes, `[rows, hidden]`.
     pub out: u64,
-    /// Its mix, `[rows, 2 n + n n]`.
+    /// `[rows, 2 n + n n]`: what it is written back with, then the same for the next block.
     pub mix: u64,
     /// `[rows, n, hidden]`.
     pub streams: u64,
-    /// `[rows, function.rows + 1, chunks]`.
+    /// Sums, `partial_bytes` for each row.
     pub partial: u64,
-    /// Width of a stream.
-    pub hidden: u32,
-    /// Streams.
-    pub n: u32,
-    /// Rows of a layer's function.
-    pub mix_rows: u32,
-    /// 0 before the first block: nothing is written.
-    pub write: u32,
-}
-
-// SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
-unsafe impl Args for WriteArgs {}
-
-/// What `hyper_read` wants to know.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ReadArgs {
-    /// From `hyper_write`.
-    pub partial: u64,
-    /// `[rows, n, hidden]`.
-    pub streams: u64,
     /// The function's base.
     pub base: u64,
     /// The function's scales.
     pub scale: u64,
     /// Weights of the norm of the input.
     pub norm: u64,
-    /// `[rows, 2 n + n n]`.
-    pub mix: u64,
     /// The input, `[rows, hidden]`; of the head only wanted rows.
     pub x: u64,
+    /// The same as halves, or 0.
+    pub half: u64,
     /// The round's rows.
     pub rows: u64,
     /// Where a stage reports what is not finite.
     pub fault: u64,
+    /// How many rows.
+    pub count: u32,
+    /// How many a block of `hyper_write` takes: `run` says it.
+    pub per_block: u32,
     /// Width of a stream.
     pub hidden: u32,
     /// Streams.
     pub n: u32,
     /// Rows of a layer's function.
     pub mix_rows: u32,
-    /// Partial sums.
+    /// Parts of a stream: `run` says it.
     pub chunks: u32,
+    /// 0 before the first block: nothing is written.
+    pub write: u32,
     /// Of the balancing.
     pub iterations: u32,
     /// 1 for the head.
@@ -90,34 +88,40 @@ pub struct ReadArgs {
     pub hc_eps: f32,
     /// Added to mean squares.
     pub rms_eps: f32,
-    /// Padding.
-    pub unused: u32,
-    /// The same as halves, or 0.
-    pub half: u64,
 }
 
-// SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
-unsafe impl Args for ReadArgs {}
+// SAFETY: mirrors the kernels'; the addresses are those of the weights, the scratch and the round.
+unsafe impl Args for HyperArgs {}
 
-/// Writes a block's output back and starts the next block's projection.
-pub fn write(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    args: &WriteArgs,
-) -> Result<(), CudaError> {
-    let grid = [chunks(args.hidden as usize), rows, 1];
-    device.launch(kernels, Kernel::HyperWrite, grid, 256, 0, args)
+/// How streams of a width are taken on a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A few rows in one launch.
+    Together,
+    /// Always in two.
+    Apart,
 }
 
-/// Makes a block's input, and what its output will be written back with.
-pub fn read(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    args: &ReadArgs,
-) -> Result<(), CudaError> {
-    // The head has nothing to write back.
-    let blocks = if args.head == 1 { 1 } else { 2 };
-    device.launch(kernels, Kernel::HyperRead, [rows, blocks, 1], 1024, 0, args)
+/// Asks the card how it can take streams `hidden` wide.
+pub fn prepare(device: &Device, kernels: &Kernels, hidden: usize) -> Result<Way, CudaError> {
+    let blocks = hidden.div_ceil(CHUNK);
+    let together =
+        blocks <= MOST_BLOCKS && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256)?;
+    Ok(if together { Way::Together } else { Way::Apart })
+}
+
+/// Ends one block and makes the input of the next, and what its output will be written back with.
+pub fn run(device: &Device, kernels: &Kernels, way: Way, args: HyperArgs) -> Result<(), CudaError> {
+    let rows = args.count as usize;
+    let chunks = (args.hidden as usize).div_ceil(CHUNK);
+    // As few as keep the card busy: every block reads its share of the function.
+    let per_block = if rows <= FEW { 1 } else { 4 * (rows / 128).clamp(1, 4) };
+    let args = HyperArgs { chunks: chunks as u32, per_block: per_block as u32, ..args };
+    if way == Way::Together && rows <= FEW {
+        return device.launch_clusters(kernels, Kernel::HyperTogether, [chunks, rows], 256, &args);
+    }
+    let grid = [chunks, rows.div_ceil(per_block), 1];
+    device.launch(kernels, Kernel::HyperWrite, grid, 256, 0, &args)?;
+    let mixers = if args.head == 1 { 0 } else { rows.div_ceil(MIXED) };
+    device.launch(kernels, Kernel::HyperRead, [mixers + rows, 1, 1], 256, 0, &args)
 }

@@ -1,0 +1,257 @@
+// Hyper-connections, in steps that several kernels share: a block's output goes back into the streams, the
+// new streams are projected, the projection gives the weights of the next block's input, and that is normed.
+//
+// Which kernel does a step may depend on how many rows there are; a row's bits must not. So every sum is
+// taken in one order, and roundings are said, that the compiler fuses nothing here and not there.
+
+// Dimensions of a stream that a block of 256 threads takes.
+static const u32 CHUNK = 256;
+// Sums of a chunk: up to 24 rows of the function, then the squares, one sum from each warp.
+static const u32 SUMS = 32, SQUARES = 24;
+// Groups of 128 dimensions whose squares are summed up.
+static const u32 GROUPS = 64;
+
+struct HyperArgs {
+    Matrix function;  // of the next block: F32, F16 or BF16
+    const float *out; // of the block before; none before the first
+    float *mix;       // [rows][2N + N*N]: of the block before, then of the next
+    float *streams;   // [rows][N][hidden]
+    float *partial;   // [rows][chunks][SUMS]
+    const float *base, *scale, *norm;
+    float *x;  // [rows][hidden]
+    u16 *half; // the same as halves, or null
+    const Row *rows;
+    u32 *fault;
+    u32 count, per_block; // rows, and how many of them a block of hyper_write takes
+    u32 hidden, n, mix_rows, chunks;
+    u32 write, iterations, head, stage;
+    float hc_eps, rms_eps;
+};
+
+// ------------------------------------------------------------------ streams
+
+// What a thread multiplies with, as it lies in memory: of three rows of the function eight times four
+// neighbouring columns. Those of a function of floats do not fit and are read when they are needed.
+struct Share {
+    uint2 q[3][8];
+};
+
+// Weights depend on nothing, so this may come before `await`.
+__device__ __forceinline__ uint2 early(const u8 *p) {
+    uint2 q;
+    asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(q.x), "=r"(q.y) : "l"(p));
+    return q;
+}
+
+// Column quad `k` of a lane: which one of the function's row; false outside.
+__device__ __forceinline__ bool column(const HyperArgs &a, u32 first, u32 k, u64 &at) {
+    u32 d = first + k % 2 * 128 + threadIdx.x % 32 * 4;
+    at = (u64)(k / 2) * a.hidden + d;
+    return k / 2 < a.n && d < a.hidden;
+}
+
+__device__ __forceinline__ void load_share(const HyperArgs &a, u32 first, Share &w) {
+#pragma unroll
+    for (u32 j = 0; j < 3; j++)
+#pragma unroll
+        for (u32 k = 0; k < 8; k++) {
+            u32 r = threadIdx.x / 32 * 3 + j;
+            u64 at;
+            w.q[j][k] = make_uint2(0, 0);
+            if (column(a, first, k, at) && r < a.function.rows && a.function.format != F32)
+                w.q[j][k] = early(a.function.codes + 2 * (r * (u64)a.function.cols + at));
+        }
+}
+
+// Asks for the lines of memory that it lies in.
+__device__ __forceinline__ void ask_for_share(const HyperArgs &a, u32 first) {
+    u32 width = a.function.format == F32 ? 4 : 2;
+    for (u32 j = 0; j < 3; j++)
+        for (u32 k = 0; k < 8; k++) {
+            u32 r = threadIdx.x / 32 * 3 + j;
+            u64 at;
+            if (threadIdx.x % 8 == 0 && column(a, first, k, at) && r < a.function.rows)
+                prefetch(a.function.codes + width * (r * (u64)a.function.cols + at));
+        }
+}
+
+template <int F> __device__ __forceinline__ float4 share4(const HyperArgs &a, const Share &w, u32 first, u32 j, u32 k) {
+    if (F == F32) {
+        u32 r = threadIdx.x / 32 * 3 + j;
+        u64 at;
+        if (!column(a, first, k, at) || r >= a.function.rows) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        return __ldg((const float4 *)((const float *)a.function.codes + r * (u64)a.function.cols + at));
+    }
+    uint2 q = w.q[j][k];
+    if (F == F16)
+        return make_float4(f16_to_f32((u16)q.x), f16_to_f32((u16)(q.x >> 16)), f16_to_f32((u16)q.y), f16_to_f32((u16)(q.y >> 16)));
+    return make_float4(bf16_to_f32((u16)q.x), bf16_to_f32((u16)(q.x >> 16)), bf16_to_f32((u16)q.y), bf16_to_f32((u16)(q.y >> 16)));
+}
+
+__device__ __forceinline__ void fused(float4 &sum, float w, float4 x) {
+    sum = make_float4(__fmaf_rn(w, x.x, sum.x), __fmaf_rn(w, x.y, sum.y), __fmaf_rn(w, x.z, sum.z), __fmaf_rn(w, x.w, sum.w));
+}
+
+__device__ __forceinline__ float square4(float4 x) {
+    return __fadd_rn(__fmaf_rn(x.x, x.x, __fmul_rn(x.y, x.y)), __fmaf_rn(x.z, x.z, __fmul_rn(x.w, x.w)));
+}
+
+// Four neighbouring dimensions of a stream, new, and where they belong: a block has a thread for each four.
+__device__ __forceinline__ float4 mixed(const HyperArgs &a, u32 row, u32 first) {
+    u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
+    float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), old[4];
+    if (s >= a.n || d >= a.hidden) return x;
+    const float *streams = a.streams + (u64)row * a.n * a.hidden + d;
+    if (!a.write) return *(const float4 *)(streams + (u64)s * a.hidden);
+    const float *mix = a.mix + (u64)row * a.mix_rows + a.n + s;
+    float weight[4], written = mix[0];
+    float4 out = *(const float4 *)(a.out + (u64)row * a.hidden + d);
+#pragma unroll
+    for (u32 i = 0; i < 4; i++)
+        if (i < a.n) {
+            old[i] = *(const float4 *)(streams + (u64)i * a.hidden);
+            weight[i] = mix[a.n + i * a.n];
+        }
+    fused(x, written, out);
+#pragma unroll
+    for (u32 i = 0; i < 4; i++)
+        if (i < a.n) fused(x, weight[i], old[i]);
+    return x;
+}
+
+// Puts it there, and where the block finds it: [N][CHUNK] in `v`. Gives the warp's sum of squares.
+__device__ __forceinline__ float place(const HyperArgs &a, u32 row, u32 first, float4 x, float *v) {
+    u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
+    if (a.write && s < a.n && d < a.hidden) *(float4 *)(a.streams + ((u64)row * a.n + s) * a.hidden + d) = x;
+    *(float4 *)(v + 4 * threadIdx.x) = x;
+    return warp_sum(square4(x));
+}
+
+// Products of the warp's three rows of the function and the streams of B rows of the batch, in every lane.
+template <int F, int B>
+__device__ __forceinline__ void project(const HyperArgs &a, const Share &w, u32 first, const float *v, float (&sum)[B][3]) {
+#pragma unroll
+    for (u32 b = 0; b < B; b++)
+#pragma unroll
+        for (u32 j = 0; j < 3; j++) sum[b][j] = 0.0f;
+#pragma unroll
+    for (u32 k = 0; k < 8; k++) {
+        float4 c[3];
+#pragma unroll
+        for (u32 j = 0; j < 3; j++) c[j] = share4<F>(a, w, first, j, k);
+#pragma unroll
+        for (u32 b = 0; b < B; b++) {
+            float4 x = *(const float4 *)(v + b * 4 * CHUNK + k * 128 + threadIdx.x % 32 * 4);
+#pragma unroll
+            for (u32 j = 0; j < 3; j++)
+                sum[b][j] = __fmaf_rn(c[j].w, x.w, __fmaf_rn(c[j].z, x.z, __fmaf_rn(c[j].y, x.y, __fmaf_rn(c[j].x, x.x, sum[b][j]))));
+        }
+    }
+#pragma unroll
+    for (u32 b = 0; b < B; b++)
+#pragma unroll
+        for (u32 j = 0; j < 3; j++) sum[b][j] = warp_sum(sum[b][j]);
+}
+
+// ------------------------------------------------------------------ weights of the streams
+
+// Ends the projection of a row: lane r gets what the function's row r says. A warp does it.
+__device__ __forceinline__ float ended(const HyperArgs &a, const float *sums, float &inverse) {
+    u32 lane = threadIdx.x % 32;
+    float t[16];
+#pragma unroll
+    for (u32 i = 0; i < 16; i++) {
+        t[i] = i < a.chunks ? sums[i * SUMS + lane] : 0.0f;
+        if (i + 16 < a.chunks) t[i] = __fadd_rn(t[i], sums[(i + 16) * SUMS + lane]);
+    }
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) t[i] = __fadd_rn(t[i], t[i + 8]);
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) t[i] = __fadd_rn(t[i], t[i + 4]);
+    t[0] = __fadd_rn(__fadd_rn(t[0], t[2]), __fadd_rn(t[1], t[3]));
+    float squares = t[0];
+#pragma unroll
+    for (u32 o = 4; o; o >>= 1) squares = __fadd_rn(squares, __shfl_xor_sync(FULL, squares, o));
+    squares = __shfl_sync(FULL, squares, SQUARES);
+    inverse = 1.0f / sqrtf(__fadd_rn(squares / (float)(a.n * a.hidden), a.rms_eps));
+    if (lane >= a.function.rows) return 0.0f;
+    u32 part = lane < a.n ? 0 : lane < 2 * a.n ? 1 : 2;
+    return __fmaf_rn(__fmul_rn(t[0], inverse), a.scale[part], a.base[lane]);
+}
+
+__device__ __forceinline__ float gate(float x) { return 1.0f / __fadd_rn(1.0f, expf(-x)); }
+
+// One over `x`, off by at most the last bit: every division that follows takes such an error out again.
+__device__ __forceinline__ float inverse_of(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float sum4(float a, float b, float c, float d, float eps) {
+    return __fadd_rn(__fadd_rn(__fadd_rn(a, b), __fadd_rn(c, d)), eps);
+}
+
+// Brings a matrix of weights close to doubly stochastic: a softmax in each row, then columns and rows
+// are divided by their sums in turns. One thread holds it all: there is nothing to wait for.
+__device__ __forceinline__ void balance(float (&z)[4][4], u32 n, u32 iterations, float eps) {
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        float largest = z[i][0], sum = 0.0f;
+#pragma unroll
+        for (u32 j = 1; j < 4; j++) largest = fmaxf(largest, j < n ? z[i][j] : largest);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) sum = __fadd_rn(sum, z[i][j] = i < n && j < n ? expf(z[i][j] - largest) : 0.0f);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) z[i][j] = i < n && j < n ? __fadd_rn(z[i][j] / sum, eps) : 0.0f;
+    }
+    for (u32 k = 0; k < iterations; k++) {
+        if (k > 0) {
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                float over = i < n ? inverse_of(sum4(z[i][0], z[i][1], z[i][2], z[i][3], eps)) : 0.0f;
+#pragma unroll
+                for (u32 j = 0; j < 4; j++) z[i][j] = __fmul_rn(z[i][j], over);
+            }
+        }
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            float over = j < n ? inverse_of(sum4(z[0][j], z[1][j], z[2][j], z[3][j], eps)) : 0.0f;
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) z[i][j] = __fmul_rn(z[i][j], over);
+        }
+    }
+}
+
+// What a block's output will be written back with, from what `ended` gave. A warp does it.
+__device__ __forceinline__ void store_mix(const HyperArgs &a, u32 row, float said) {
+    u32 lane = threadIdx.x % 32;
+    float *mix = a.mix + (u64)row * a.mix_rows;
+    if (lane >= a.n && lane < 2 * a.n) mix[lane] = 2.0f * gate(said);
+    float z[4][4];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++)
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            float one = __shfl_sync(FULL, said, (2 * a.n + i * a.n + j) % 32);
+            z[i][j] = i < a.n && j < a.n ? one : 0.0f;
+        }
+    balance(z, a.n, a.iterations, a.hc_eps);
+#pragma unroll
+    for (u32 i = 0; i < 4; i++)
+#pragma unroll
+        for (u32 j = 0; j < 4; j++)
+            if (lane == 0 && i < a.n && j < a.n) mix[2 * a.n + i * a.n + j] = z[i][j];
+}
+
+// One over the root mean square of the input, from the squares of its groups. A warp does it.
+__device__ __forceinline__ float input_scale(const HyperArgs &a, const float *groups) {
+    float sum = warp_sum(__fadd_rn(groups[threadIdx.x % 32], groups[threadIdx.x % 32 + 32]));
+    return 1.0f / sqrtf(__fadd_rn(sum / (float)a.hidden, a.rms_eps));
+}
+
+__device__ __forceinline__ void store_input(const HyperArgs &a, u32 target, u32 d, float4 y, float scale, float4 w) {
+    float4 x = make_float4(y.x * scale * w.x, y.y * scale * w.y, y.z * scale * w.z, y.w * scale * w.w);
+    *(float4 *)(a.x + (u64)target * a.hidden + d) = x;
+    if (a.half) store_halves(a.half, (u64)target * a.hidden + d, x);
+}
