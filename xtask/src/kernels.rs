@@ -22,7 +22,13 @@ const HOT: &[&str] = &[
     "hyper_write",
     "attend_parts",
     "attend_join",
+    "attend_8",
+    "attend_16",
+    "attend_16_whole",
+    "attend_64_whole",
     "index_scores",
+    "index_scores_tensor",
+    "index_top",
     "keep_rows",
 ];
 

@@ -48,6 +48,8 @@ pub struct Scratch {
     pub chosen: u64,
     /// Sums of the parts of attention, of `ATTEND_ROWS` rows.
     pub parts: u64,
+    /// Which of them have arrived; zero between launches.
+    pub arrivals: u64,
     /// `[rows, heads, head_dim]`.
     pub heads: u64,
     /// `[rows, o_groups * o_rank]`.
@@ -96,6 +98,10 @@ impl Scratch {
         };
         let windows = Compression::Csa.windows();
         let index = c.indexer.heads * c.indexer.dim;
+        let parts = match int8 {
+            true => attend::tensor::partial_bytes(c.heads, c.head_dim),
+            false => attend::partial_bytes(c.heads, c.head_dim),
+        };
         let mut scratch = Scratch {
             streams: take(4 * c.stream_width()),
             mix: take(4 * c.mix_rows()),
@@ -112,9 +118,8 @@ impl Scratch {
             index_scales: take(4 * index.div_ceil(indexer::GROUP)),
             index_weights: take(4 * c.indexer.heads),
             chosen: take(4 * c.indexer.top_k),
-            parts: take(
-                attend::partial_bytes(c.heads, c.head_dim) * ATTEND_ROWS.min(rows) / rows + 16,
-            ),
+            parts: take(parts * ATTEND_ROWS.min(rows) / rows + 16),
+            arrivals: take(attend::tensor::arrival_bytes(c.heads)),
             heads: take(4 * c.q_width()),
             low: take(4 * c.o_low_width()),
             router: take(4 * c.experts),
@@ -150,6 +155,8 @@ impl Scratch {
             };
         }
         scratch.memory = device.alloc(bytes, "working memory")?;
+        let none = vec![0u8; rows * attend::tensor::arrival_bytes(c.heads)];
+        device.write(&scratch.memory, scratch.arrivals as usize, &none)?;
         let base = scratch.memory.address();
         for at in scratch.all() {
             *at += base;
@@ -188,6 +195,7 @@ impl Scratch {
             &mut self.index_weights,
             &mut self.chosen,
             &mut self.parts,
+            &mut self.arrivals,
             &mut self.heads,
             &mut self.low,
             &mut self.router,

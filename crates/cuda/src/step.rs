@@ -12,7 +12,7 @@ use crate::{
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs},
     hyper,
-    indexer::{self, QueryArgs, ScoreArgs, TopArgs},
+    indexer::{self, QueryArgs, ScoreArgs, TopArgs, tensor::TensorScoreArgs},
     int8,
     matvec::{self, ProductList},
     options::CudaError,
@@ -27,6 +27,17 @@ use crate::{
 
 /// Rounds of up to so many rows are recorded: longer ones keep the card busy between launches.
 const RECORDED_ROWS: usize = 16;
+
+/// Scores of index rows that there is room for, where a row has no more than fit.
+const SCORES: usize = 16 << 20;
+
+/// Rows of a round that choose index rows together, each with `capacity` scores.
+fn slice(int8: bool, rows: usize, capacity: usize) -> usize {
+    match int8 {
+        true => (SCORES / capacity.max(1)).min(rows).max(ATTEND_ROWS),
+        false => ATTEND_ROWS,
+    }
+}
 
 /// What decides which launches a round has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +64,8 @@ pub struct Step {
     undo_rows: usize,
     scores: Buffer,
     capacity: usize,
+    /// Rows of the longest round.
+    rows: usize,
     /// Rounds seen before, and, from the second time on, their recordings.
     recorded: HashMap<Key, Option<Graph>>,
     int8: bool,
@@ -84,6 +97,7 @@ impl Step {
             Kernel::IndexScores,
             indexer::score_shared(index.heads, index.dim) as u32,
         )?;
+        attend::tensor::prepare(device, kernels)?;
         let scratch = Scratch::new(device, config, rows, int8)?;
         let told = round::upload_bytes(rows, frequencies);
         Ok(Step {
@@ -97,6 +111,7 @@ impl Step {
             undo_rows: 0,
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
+            rows,
             recorded: HashMap::new(),
             int8,
         })
@@ -141,8 +156,8 @@ impl Step {
         let capacity = visible.next_power_of_two().max(1024);
         if capacity > self.capacity {
             self.recorded.clear();
-            self.scores =
-                setting.device.alloc(4 * ATTEND_ROWS * capacity, "scores of index rows")?;
+            let rows = slice(self.int8, self.rows, capacity);
+            self.scores = setting.device.alloc(4 * rows * capacity, "scores of index rows")?;
             self.capacity = capacity;
         }
         Ok(capacity)
@@ -317,15 +332,35 @@ impl Launches<'_> {
         self.keep(layer, of)?;
         self.compress(layer, of)?;
         self.multiply(&layer.queries, rows)?;
-        for first in (0..rows).step_by(ATTEND_ROWS) {
-            let count = ATTEND_ROWS.min(rows - first);
+        let whole = self.int8 && attend::tensor::is_whole(rows, self.visible(of));
+        let most = if whole { slice(true, rows, self.key.capacity) } else { ATTEND_ROWS };
+        for first in (0..rows).step_by(most) {
+            let count = most.min(rows - first);
             if of.kind == Compression::Csa && self.key.capacity > 0 {
                 self.choose(of, first, count)?;
             }
-            attend::attend(device, kernels, count, &self.attend_args(layer, of, first))?;
+            let args = self.attend_args(layer, of, first);
+            match self.int8 {
+                true => attend::tensor::attend(device, kernels, count, whole, &args),
+                false => attend::attend(device, kernels, count, &args),
+            }?;
         }
         self.multiply(&layer.low, rows)?;
         self.multiply(&layer.output, rows)
+    }
+
+    /// The most rows that a row of the round can see in a layer.
+    fn visible(&self, of: &LayerShape) -> usize {
+        let config = &self.model.config;
+        let (csa, top_k) = (Compression::Csa, config.indexer.top_k);
+        let compressed = match (of.kind, self.key.capacity) {
+            (Compression::None, _) => 0,
+            (Compression::Csa, _) => top_k,
+            // Only where there is something to choose from is the length bounded.
+            _ if !config.layers.contains(&csa) => return usize::MAX,
+            (kind, capacity) => (capacity.max(top_k) + 1) * csa.ratio() / kind.ratio(),
+        };
+        config.window + compressed
     }
 
     /// The turn of a layer's queries and rows.
@@ -408,6 +443,35 @@ impl Launches<'_> {
         let (index, format) = (&config.indexer, self.shape.formats.index);
         let (heads, top_k) = (index.heads as u32, index.top_k as u32);
         let capacity = self.key.capacity as u32;
+        let scale = 1.0 / ((index.heads * index.dim) as f32).sqrt();
+        let top = TopArgs {
+            rows: self.rows,
+            scores: self.scores,
+            chosen: s.chosen,
+            capacity,
+            top_k,
+            first: first as u32,
+            unused: 0,
+        };
+        if self.int8 && format.plain == 0 {
+            let score = TensorScoreArgs {
+                rows: self.rows,
+                turns: self.turns,
+                queries: s.index_q,
+                weights: s.index_weights,
+                scores: self.scores,
+                format,
+                row_at: of.index_at as u64,
+                heads,
+                capacity,
+                top_k,
+                first: first as u32,
+                turn: TURN_COMPRESSED,
+                scale,
+            };
+            indexer::tensor::score(self.device, self.kernels, count, &score)?;
+            return indexer::choose(self.device, self.kernels, count, &top);
+        }
         let queries = QueryArgs {
             rows: self.rows,
             turns: self.turns,
@@ -437,19 +501,11 @@ impl Launches<'_> {
             capacity,
             top_k,
             first: first as u32,
-            scale: 1.0 / ((index.heads * index.dim) as f32).sqrt(),
+            scale,
             unused: 0,
         };
-        let top = TopArgs {
-            rows: self.rows,
-            scores: self.scores,
-            chosen: s.chosen,
-            capacity,
-            top_k,
-            first: first as u32,
-            unused: 0,
-        };
-        indexer::choose(self.device, self.kernels, count, &score, &top)
+        indexer::score(self.device, self.kernels, count, &score)?;
+        indexer::choose(self.device, self.kernels, count, &top)
     }
 
     fn attend_args(&self, layer: &Layer, of: &LayerShape, first: usize) -> AttendArgs {
@@ -477,6 +533,8 @@ impl Launches<'_> {
             eps: config.rms_eps,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             quantised: s.quantised.heads,
+            half: 0,
+            arrivals: s.arrivals,
         }
     }
 

@@ -3,6 +3,8 @@
 //! What a query sees is cut into at most [`PARTS`] parts, by its position alone, so that the blocks of
 //! one query fill the card and a row's result does not depend on its company.
 
+pub mod tensor;
+
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     int8::Quantised,
@@ -65,6 +67,10 @@ pub struct AttendArgs {
     pub scale: f32,
     /// The output in eight bits, if that is wanted.
     pub quantised: Quantised,
+    /// The output as halves, if that is wanted; only on tensor cores.
+    pub half: u64,
+    /// `[rows, heads / 8]`: parts that have arrived; zero between launches.
+    pub arrivals: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.
