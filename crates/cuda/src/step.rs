@@ -97,7 +97,9 @@ impl Step {
             Kernel::IndexScores,
             indexer::score_shared(index.heads, index.dim) as u32,
         )?;
-        attend::tensor::prepare(device, kernels)?;
+        if int8 {
+            attend::tensor::prepare(device, kernels)?;
+        }
         let scratch = Scratch::new(device, config, rows, int8)?;
         let told = round::upload_bytes(rows, frequencies);
         Ok(Step {

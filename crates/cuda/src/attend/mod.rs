@@ -4,6 +4,8 @@
 //! one query fill the card and a row's result does not depend on its company.
 
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},

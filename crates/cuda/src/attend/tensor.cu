@@ -433,22 +433,33 @@ __device__ __forceinline__ const u8 *tile_place(const AttendArgs &a, u32 r, u32 
     return row_place(a, row, sight(a, row.position, SPAN), r, tile * SPAN + threadIdx.x);
 }
 
+// Brings memory near, of which nothing is wanted yet.
+__device__ __forceinline__ void touch(const void *p) {
+    u32 nothing;
+    asm volatile("ld.global.u32 %0, [%1];" : "=r"(nothing) : "l"(p));
+}
+
 // WHOLE: a block takes all parts of its row, each of which must be one tile.
 template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const AttendArgs &a) {
     extern __shared__ uint4 attending[];
     AttendShared<N> &m = *(AttendShared<N> *)attending;
     invite();
     u32 r = a.first + blockIdx.z, first_head = blockIdx.y * 8 * N;
-    await();
-    const Sight sees = sight(a, a.rows[r].position, SPAN);
-    if (blockIdx.x >= (WHOLE ? 1 : sees.parts)) return;
+    // What the host tells of a round lies there before its first kernel: rows and tables of pages need
+    // no waiting.
+    u32 position = a.rows[r].position;
+    const Sight sees = sight(a, position, SPAN);
+    if (a.ratio && threadIdx.x <= position / PAGE_TOKENS / 16) touch(a.rows[r].pages + threadIdx.x * 16);
     u32 visible = sees.window_rows + sees.compressed, tiles = (visible + SPAN - 1) / SPAN;
     u32 tile = WHOLE ? 0 : blockIdx.x * sees.tiles_per_part, end = WHOLE ? tiles : min(tile + sees.tiles_per_part, tiles);
     u32 width = (a.format.values + 15) / 16 * 16, warps = (width + 63) / 64;
     bool fast = usual(a.format);
     float scale = __fmul_rn(a.scale, LOG2E);
+    if (threadIdx.x < SPAN && !sees.chosen) m.places[0][threadIdx.x] = tile_place(a, r, tile);
+    await();
+    if (blockIdx.x >= (WHOLE ? 1 : sees.parts)) return;
 
-    if (threadIdx.x < SPAN) m.places[0][threadIdx.x] = tile_place(a, r, tile);
+    if (threadIdx.x < SPAN && sees.chosen) m.places[0][threadIdx.x] = tile_place(a, r, tile);
     __syncthreads();
     Fetched raw;
     if (fast && N == 8) ask_tile(m.places[0], (const u8 *)a.rows, m.raw);

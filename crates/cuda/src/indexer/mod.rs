@@ -1,6 +1,8 @@
 //! The indexer of CSA layers: which compressed rows a query attends to when it sees too many.
 
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},

@@ -97,6 +97,7 @@ template <bool HELD> __device__ __forceinline__ void choose_top(const TopArgs &a
     u32 differ = m.smallest ^ m.largest;
     u32 shift = differ ? 32 - __clz((int)differ) : 0;
     if (threadIdx.x == 0) m.prefix = shift < 32 ? m.largest >> shift : 0;
+    __syncthreads();
     while (shift > 0) {
         u32 width = min(shift, 8u), next = shift - width;
         if (threadIdx.x < 256) m.count[threadIdx.x] = 0;
