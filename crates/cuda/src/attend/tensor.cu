@@ -210,8 +210,8 @@ template <int N> struct AttendShared {
 };
 
 // The host knows it too.
-template <int N> constexpr u32 attend_shared() { return N * 13984 + 67616 + (N == 8 ? SPAN * ROW_BYTES - 16 : 0); }
-static_assert(sizeof(AttendShared<1>) <= attend_shared<1>() && sizeof(AttendShared<2>) <= attend_shared<2>() && sizeof(AttendShared<8>) <= attend_shared<8>(), "shared memory of attention");
+template <int N> constexpr u32 ATTEND_SHARED = N * 13984 + 67616 + (N == 8 ? SPAN * ROW_BYTES - 16 : 0);
+static_assert(sizeof(AttendShared<1>) <= ATTEND_SHARED<1> && sizeof(AttendShared<2>) <= ATTEND_SHARED<2> && sizeof(AttendShared<8>) <= ATTEND_SHARED<8>, "shared memory of attention");
 
 // Rows times queries. Four warps take the first half of the values, four the second; a warp takes M
 // times 16 rows and some heads.
@@ -437,6 +437,7 @@ __device__ __forceinline__ const u8 *tile_place(const AttendArgs &a, u32 r, u32 
 __device__ __forceinline__ void touch(const void *p) {
     u32 nothing;
     asm volatile("ld.global.u32 %0, [%1];" : "=r"(nothing) : "l"(p));
+    (void)nothing;
 }
 
 // WHOLE: a block takes all parts of its row, each of which must be one tile.

@@ -17,32 +17,36 @@ __device__ __forceinline__ u32 ordered(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// A thread's scores, as numbers of their order; HELD: in registers.
-template <bool HELD> struct Scores {
-    const float *scores;
-    u32 begin, end;
-    u32 held[HELD ? 4 * TOP_QUADS : 1];
+// A thread's scores, as numbers of their order: in registers.
+struct HeldScores {
+    u32 begin, count, held[4 * TOP_QUADS];
 
-    __device__ __forceinline__ Scores(const float *all, u32 begin, u32 end) : scores(all), begin(begin), end(end) {
-        if constexpr (HELD) {
+    __device__ __forceinline__ HeldScores(const float *scores, u32 begin, u32 end) : begin(begin), count(end - begin) {
 #pragma unroll
-            for (u32 i = 0; i < TOP_QUADS; i++) {
-                // There is room beyond the last score; what lies there is not counted.
-                float4 v = begin + 4 * i < end ? *(const float4 *)(scores + begin + 4 * i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                held[4 * i] = ordered(v.x), held[4 * i + 1] = ordered(v.y), held[4 * i + 2] = ordered(v.z), held[4 * i + 3] = ordered(v.w);
-            }
+        for (u32 i = 0; i < TOP_QUADS; i++) {
+            // There is room beyond the last score; what lies there is not counted.
+            float4 v = 4 * i < count ? *(const float4 *)(scores + begin + 4 * i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            held[4 * i] = ordered(v.x), held[4 * i + 1] = ordered(v.y), held[4 * i + 2] = ordered(v.z), held[4 * i + 3] = ordered(v.w);
         }
     }
 
     // Does something with each, in their order.
     template <class Body> __device__ __forceinline__ void each(Body body) const {
-        if constexpr (HELD) {
 #pragma unroll
-            for (u32 i = 0; i < 4 * TOP_QUADS; i++)
-                if (begin + i < end) body(begin + i, held[i]);
-        } else {
-            for (u32 i = begin; i < end; i++) body(i, ordered(scores[i]));
-        }
+        for (u32 i = 0; i < 4 * TOP_QUADS; i++)
+            if (i < count) body(i, held[i]);
+    }
+};
+
+// The same, read each time.
+struct ReadScores {
+    const float *scores;
+    u32 begin, count;
+
+    __device__ __forceinline__ ReadScores(const float *all, u32 begin, u32 end) : scores(all + begin), begin(begin), count(end - begin) {}
+
+    template <class Body> __device__ __forceinline__ void each(Body body) const {
+        for (u32 i = 0; i < count; i++) body(i, ordered(scores[i]));
     }
 };
 
@@ -76,10 +80,10 @@ __device__ __forceinline__ void find_digit(TopShared &m, u32 width) {
     }
 }
 
-template <bool HELD> __device__ __forceinline__ void choose_top(const TopArgs &a, TopShared &m, const float *scores, u32 visible, u32 *chosen) {
+template <class Scores> __device__ __forceinline__ void choose_top(const TopArgs &a, TopShared &m, const float *scores, u32 visible, u32 *chosen) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     u32 each = ((visible + TOP_THREADS - 1) / TOP_THREADS + 3) / 4 * 4;
-    Scores<HELD> mine(scores, min(threadIdx.x * each, visible), min((threadIdx.x + 1) * each, visible));
+    Scores mine(scores, min(threadIdx.x * each, visible), min((threadIdx.x + 1) * each, visible));
 
     // What all scores have in common need not be looked at.
     if (threadIdx.x == 0) m.smallest = 0xffffffffu, m.largest = 0, m.wanted = a.top_k;
@@ -129,7 +133,7 @@ template <bool HELD> __device__ __forceinline__ void choose_top(const TopArgs &a
     u32 above = (u32)(before >> 32), equal = (u32)before;
     mine.each([&](u32 i, u32 key) {
         u32 at = above + min(equal, wanted);
-        if (key > threshold || (key == threshold && equal < wanted)) chosen[at] = i;
+        if (key > threshold || (key == threshold && equal < wanted)) chosen[at] = mine.begin + i;
         above += key > threshold, equal += key == threshold;
     });
 }
@@ -143,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(TOP_THREADS) index_top(const TopArg
     const float *scores = a.scores + (u64)blockIdx.x * a.capacity;
     u32 *chosen = a.chosen + (u64)r * a.top_k;
     if (visible <= TOP_THREADS * 4 * TOP_QUADS)
-        choose_top<true>(a, m, scores, visible, chosen);
+        choose_top<HeldScores>(a, m, scores, visible, chosen);
     else
-        choose_top<false>(a, m, scores, visible, chosen);
+        choose_top<ReadScores>(a, m, scores, visible, chosen);
 }
