@@ -333,35 +333,37 @@ template <int N> __device__ __forceinline__ void add_tile(const AttendShared<N> 
 
 // ------------------------------------------------------------------ the end of a row
 
-// Sums to values: divided, turned back, written.
-template <int N> __device__ __forceinline__ void finish(const AttendArgs &a, const AttendShared<N> &m, const Sums<N> &sums, u32 r, u32 first_head) {
-    u32 lane = threadIdx.x % 32, odd = lane / 4 % 2, dim = a.format.values, nope = dim - a.format.rope;
-    u32 own = lane % 4 * 2 + odd, at = threadIdx.x / 32 * 64 + lane / 4 - odd;
-    u64 target = ((u64)r * a.heads + first_head + own) * dim + at;
-    const float2 *turns = a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2);
+// Sums to values: divided, turned back, written; through shared memory, where neither queries nor
+// rows are needed any more, so that neighbours are written together.
+template <int N> __device__ __forceinline__ void finish(const AttendArgs &a, AttendShared<N> &m, const Sums<N> &sums, u32 r, u32 first_head) {
+    constexpr u32 line = 516;
+    static_assert(8 * N * line * sizeof(float) <= sizeof(m.queries) + sizeof(m.tile), "room for the sums");
+    u32 lane = threadIdx.x % 32, dim = a.format.values, nope = dim - a.format.rope;
+    float *all = (float *)m.queries, *mine = all + lane % 4 * 2 * line + threadIdx.x / 32 * 64 + lane / 4;
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        __syncwarp();
-        float2 t = make_float2(1.0f, 0.0f);
-        if (at + 8 * i >= nope && at + 8 * i < dim) t = turns[(at + 8 * i - nope) / 2];
+    for (int i = 0; i < 4; i++)
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            // Neighbours have neighbouring values of two heads; then each has both of one head.
-            float first = sums[i / 2][j][i % 2 * 2], second = sums[i / 2][j][i % 2 * 2 + 1];
-            float got = __shfl_xor_sync(FULL, odd ? first : second, 4);
-            float norm = m.norms[8 * j + own];
-            float x = __fmul_rn(odd ? got : first, norm), y = __fmul_rn(odd ? second : got, norm);
-            float2 v = turned(x, y, make_float2(t.x, -t.y));
-            bool live = first_head + 8 * j + own < a.heads && at + 8 * i < dim;
-            if (live && a.out) *(float2 *)(a.out + target + 8 * j * dim + 8 * i) = v;
-            if (live && a.half) *(u32 *)(a.half + target + 8 * j * dim + 8 * i) = two_halves(v.x, v.y);
+            float *to = mine + 8 * j * line + 16 * i;
+            to[0] = sums[i][j][0], to[line] = sums[i][j][1];
+            to[8] = sums[i][j][2], to[line + 8] = sums[i][j][3];
         }
-    }
-    if (!a.out || !a.quantised.codes) return;
     __syncthreads();
+    const float2 *turns = a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2);
     u32 heads = min(8u * N, a.heads - first_head);
     u64 begin = ((u64)r * a.heads + first_head) * dim;
-    for (u32 i = threadIdx.x; i < heads * dim / 4; i += blockDim.x) quantise_quads(a.quantised, begin + 4 * i, *(const float4 *)(a.out + begin + 4 * i));
+    for (u32 i = threadIdx.x; i < heads * (dim / 4); i += blockDim.x) {
+        u32 head = i / (dim / 4), at = i % (dim / 4) * 4;
+        float4 v = *(const float4 *)(all + head * line + at), t = make_float4(1.0f, 0.0f, 1.0f, 0.0f);
+        if (at >= nope) t = *(const float4 *)(turns + (at - nope) / 2);
+        float norm = m.norms[head];
+        float2 low = turned(__fmul_rn(v.x, norm), __fmul_rn(v.y, norm), make_float2(t.x, -t.y));
+        float2 high = turned(__fmul_rn(v.z, norm), __fmul_rn(v.w, norm), make_float2(t.z, -t.w));
+        v = make_float4(low.x, low.y, high.x, high.y);
+        if (a.out) *(float4 *)(a.out + begin + 4 * i) = v;
+        if (a.half) *(uint2 *)(a.half + begin + 4 * i) = make_uint2(two_halves(v.x, v.y), two_halves(v.z, v.w));
+        if (a.quantised.codes) quantise_quads(a.quantised, begin + 4 * i, v);
+    }
 }
 
 // Leaves a part's sums for whoever comes last; true in that one block, when all are there.
