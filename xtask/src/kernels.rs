@@ -25,7 +25,6 @@ const HOT: &[&str] = &[
     "attend_8",
     "attend_16",
     "attend_16_whole",
-    "attend_64_whole",
     "index_scores",
     "index_scores_tensor",
     "index_top",

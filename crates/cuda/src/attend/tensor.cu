@@ -32,6 +32,14 @@ __device__ __forceinline__ u32 multiply_halves(u32 a, u32 b) {
     return d;
 }
 
+// The thread, found anew each time: what follows from it would else be kept in registers from one tile
+// to the next, and those are dear.
+__device__ __forceinline__ u32 thread_anew() {
+    u32 thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Matrices of eight by eight halves, whose rows the lanes name eight at a time.
@@ -217,7 +225,7 @@ static_assert(sizeof(AttendShared<1>) <= ATTEND_SHARED<1> && sizeof(AttendShared
 // times 16 rows and some heads.
 template <int N> __device__ __forceinline__ void score_tile(AttendShared<N> &m, u32 width) {
     constexpr int M = N == 8 ? 2 : 1, HEAD_TILES = N / M;
-    u32 lane = threadIdx.x % 32, half = threadIdx.x / 128, quarter = threadIdx.x / 32 % 4;
+    u32 thread = thread_anew(), lane = thread % 32, half = thread / 128, quarter = thread / 32 % 4;
     u32 first_row = quarter % (4 / M) * 16 * M, first_head = quarter / (4 / M) * 8 * HEAD_TILES;
     u32 steps = width / 16, middle = (steps + 1) / 2, end = half ? steps : middle;
     float sums[M][HEAD_TILES][4] = {};
@@ -264,7 +272,7 @@ __device__ __forceinline__ float2 merge(Softmax &s, float largest, float total) 
 
 // Scores to weights: four lanes look after a head, a warp after eight of them.
 template <int N> __device__ __forceinline__ void weigh_tile(AttendShared<N> &m, u32 count, float scale) {
-    u32 head = threadIdx.x / 4, first = threadIdx.x % 4 * 4;
+    u32 thread = thread_anew(), head = thread / 4, first = thread % 4 * 4;
     if (head >= 8 * N) return;
     float x[SPAN / 4], largest = -INFINITE, total = 0.0f;
 #pragma unroll
@@ -274,7 +282,7 @@ template <int N> __device__ __forceinline__ void weigh_tile(AttendShared<N> &m, 
         float both[4] = {__fadd_rn(low.x, high.x), __fadd_rn(low.y, high.y), __fadd_rn(low.z, high.z), __fadd_rn(low.w, high.w)};
 #pragma unroll
         for (u32 e = 0; e < 4; e++) {
-            x[4 * i + e] = first + 16 * i + e < count ? __fmul_rn(both[e], scale) : -INFINITE;
+            x[4 * i + e] = first + 16 * i + e < count ? __fmul_rn(both[e], __fmul_rn(scale, LOG2E)) : -INFINITE;
             largest = fmaxf(largest, x[4 * i + e]);
         }
     }
@@ -308,7 +316,7 @@ __device__ __forceinline__ void merge_sums(float (&sums)[4], const float (&more)
 
 // Weights times rows, added to the sums.
 template <int N> __device__ __forceinline__ void add_tile(const AttendShared<N> &m, Sums<N> &sums) {
-    u32 lane = threadIdx.x % 32, first_value = threadIdx.x / 32 * 64;
+    u32 thread = thread_anew(), lane = thread % 32, first_value = thread / 32 * 64;
     const u16 *values = m.tile + (lane / 16 * 8 + lane % 8) * LINE + first_value + lane / 8 % 2 * 8;
     const u16 *weights = m.weights + lane % 8 * WEIGHT_LINE + lane / 8 * 8;
 #pragma unroll
@@ -457,7 +465,6 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
     u32 tile = WHOLE ? 0 : blockIdx.x * sees.tiles_per_part, end = WHOLE ? tiles : min(tile + sees.tiles_per_part, tiles);
     u32 width = (a.format.values + 15) / 16 * 16, warps = (width + 63) / 64;
     bool fast = usual(a.format);
-    float scale = __fmul_rn(a.scale, LOG2E);
     if (threadIdx.x < SPAN && !sees.chosen) m.places[0][threadIdx.x] = tile_place(a, r, tile);
     await();
     if (blockIdx.x >= (WHOLE ? 1 : sees.parts)) return;
@@ -496,7 +503,7 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
         if (fast && N == 8 && tile + 1 < end) ask_tile(m.places[side ^ 1], (const u8 *)a.rows, m.raw);
         score_tile<N>(m, width);
         __syncthreads();
-        weigh_tile<N>(m, visible - tile * SPAN, scale);
+        weigh_tile<N>(m, visible - tile * SPAN, a.scale);
         __syncthreads();
         if (fast && N < 8 && tile + 1 < end) fetch(raw, m.places[side ^ 1]);
         if (threadIdx.x / 32 < warps) add_tile<N>(m, sums);
