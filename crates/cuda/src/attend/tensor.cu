@@ -414,7 +414,7 @@ template <int N> __device__ __forceinline__ void join_parts(AttendShared<N> &m, 
     }
     __syncthreads();
     if (warp >= warps) return;
-#pragma unroll 4
+#pragma unroll (N == 1 ? 3 : 1)
     for (u32 p = 0; p < parts; p++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -505,8 +505,10 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
         __syncthreads();
         weigh_tile<N>(m, visible - tile * SPAN, a.scale);
         __syncthreads();
-        if (fast && N < 8 && tile + 1 < end) fetch(raw, m.places[side ^ 1]);
+        // A part is one tile nearly always, and its registers are better spent on two blocks at a time.
+        if (WHOLE && fast && N < 8 && tile + 1 < end) fetch(raw, m.places[side ^ 1]);
         if (threadIdx.x / 32 < warps) add_tile<N>(m, sums);
+        if (!WHOLE && fast && tile + 1 < end) fetch(raw, m.places[side ^ 1]);
     }
 
     if (WHOLE) {
@@ -527,7 +529,14 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
     finish<N>(a, m, sums, r, first_head);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) attend_8(const AttendArgs a) { attend_heads<1, false>(a); }
-extern "C" __global__ void __launch_bounds__(256, 1) attend_16(const AttendArgs a) { attend_heads<2, false>(a); }
+// Blocks of the smaller kernels to a multiprocessor: two have shared memory and registers enough on Hopper.
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+static const u32 RESIDENT = 2;
+#else
+static const u32 RESIDENT = 1;
+#endif
+
+extern "C" __global__ void __launch_bounds__(256, RESIDENT) attend_8(const AttendArgs a) { attend_heads<1, false>(a); }
+extern "C" __global__ void __launch_bounds__(256, RESIDENT) attend_16(const AttendArgs a) { attend_heads<2, false>(a); }
 extern "C" __global__ void __launch_bounds__(256, 1) attend_16_whole(const AttendArgs a) { attend_heads<2, true>(a); }
 extern "C" __global__ void __launch_bounds__(256, 1) attend_64_whole(const AttendArgs a) { attend_heads<8, true>(a); }
