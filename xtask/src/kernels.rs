@@ -27,7 +27,6 @@ const HOT: &[&str] = &[
     "attend_16_whole",
     "index_scores",
     "index_scores_tensor",
-    "index_top",
     "keep_rows",
 ];
 
