@@ -1,9 +1,13 @@
 //! One round through the model: embedding, every layer, head. What is launched depends on a few sizes
 //! alone, so the sequence can be recorded and replayed.
 
+mod choice;
+
 use std::collections::HashMap;
 
 use ds4_model::{Compression, Model};
+
+use choice::slice;
 
 use crate::{
     attend::{self, AttendArgs},
@@ -11,9 +15,7 @@ use crate::{
     device::{Buffer, Device, Graph, Kernel, Kernels, Pinned},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs},
-    hyper,
-    indexer::{self, QueryArgs, ScoreArgs, TopArgs, tensor::TensorScoreArgs},
-    int8,
+    hyper, indexer, int8,
     matvec::{self, ProductList},
     options::CudaError,
     round::{
@@ -27,17 +29,6 @@ use crate::{
 
 /// Rounds of up to so many rows are recorded: longer ones keep the card busy between launches.
 const RECORDED_ROWS: usize = 16;
-
-/// Scores of index rows that there is room for, where a row has no more than fit.
-const SCORES: usize = 16 << 20;
-
-/// Rows of a round that choose index rows together, each with `capacity` scores.
-fn slice(int8: bool, rows: usize, capacity: usize) -> usize {
-    match int8 {
-        true => (SCORES / capacity.max(1)).min(rows).max(ATTEND_ROWS),
-        false => ATTEND_ROWS,
-    }
-}
 
 /// What decides which launches a round has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -351,20 +342,6 @@ impl Launches<'_> {
         self.multiply(&layer.output, rows)
     }
 
-    /// The most rows that a row of the round can see in a layer.
-    fn visible(&self, of: &LayerShape) -> usize {
-        let config = &self.model.config;
-        let (csa, top_k) = (Compression::Csa, config.indexer.top_k);
-        let compressed = match (of.kind, self.key.capacity) {
-            (Compression::None, _) => 0,
-            (Compression::Csa, _) => top_k,
-            // Only where there is something to choose from is the length bounded.
-            _ if !config.layers.contains(&csa) => return usize::MAX,
-            (kind, capacity) => (capacity.max(top_k) + 1) * csa.ratio() / kind.ratio(),
-        };
-        config.window + compressed
-    }
-
     /// The turn of a layer's queries and rows.
     fn turn(of: &LayerShape) -> u32 {
         if of.kind == Compression::None { TURN_WINDOW } else { TURN_COMPRESSED }
@@ -438,76 +415,6 @@ impl Launches<'_> {
             eps: self.model.config.rms_eps,
         };
         compress::compress(self.device, self.kernels, self.key.rows, of.compressors(), &args)
-    }
-
-    fn choose(&self, of: &LayerShape, first: usize, count: usize) -> Result<(), CudaError> {
-        let (config, s) = (&self.model.config, self.scratch);
-        let (index, format) = (&config.indexer, self.shape.formats.index);
-        let (heads, top_k) = (index.heads as u32, index.top_k as u32);
-        let capacity = self.key.capacity as u32;
-        let scale = 1.0 / ((index.heads * index.dim) as f32).sqrt();
-        let top = TopArgs {
-            rows: self.rows,
-            scores: self.scores,
-            chosen: s.chosen,
-            capacity,
-            top_k,
-            first: first as u32,
-            unused: 0,
-        };
-        if self.int8 && format.plain == 0 {
-            let score = TensorScoreArgs {
-                rows: self.rows,
-                turns: self.turns,
-                queries: s.index_q,
-                weights: s.index_weights,
-                scores: self.scores,
-                format,
-                row_at: of.index_at as u64,
-                heads,
-                capacity,
-                top_k,
-                first: first as u32,
-                turn: TURN_COMPRESSED,
-                scale,
-            };
-            indexer::tensor::score(self.device, self.kernels, count, &score)?;
-            return indexer::choose(self.device, self.kernels, count, &top);
-        }
-        let queries = QueryArgs {
-            rows: self.rows,
-            turns: self.turns,
-            queries: s.index_q,
-            codes: s.index_codes,
-            scales: s.index_scales,
-            heads,
-            dim: index.dim as u32,
-            rope: config.rope.dims as u32,
-            top_k,
-            plain: format.plain,
-            turn: TURN_COMPRESSED,
-            first: first as u32,
-            unused: 0,
-        };
-        indexer::queries(self.device, self.kernels, count, &queries)?;
-        let score = ScoreArgs {
-            rows: self.rows,
-            queries: s.index_q,
-            codes: s.index_codes,
-            scales: s.index_scales,
-            weights: s.index_weights,
-            scores: self.scores,
-            format,
-            row_at: of.index_at as u64,
-            heads,
-            capacity,
-            top_k,
-            first: first as u32,
-            scale,
-            unused: 0,
-        };
-        indexer::score(self.device, self.kernels, count, &score)?;
-        indexer::choose(self.device, self.kernels, count, &top)
     }
 
     fn attend_args(&self, layer: &Layer, of: &LayerShape, first: usize) -> AttendArgs {
