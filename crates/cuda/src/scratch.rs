@@ -48,6 +48,8 @@ pub struct Scratch {
     pub chosen: u64,
     /// Sums of the parts of attention, of `ATTEND_ROWS` rows.
     pub parts: u64,
+    /// Which of them have arrived; zero between launches.
+    pub arrivals: u64,
     /// `[rows, heads, head_dim]`.
     pub heads: u64,
     /// `[rows, o_groups * o_rank]`.
@@ -96,6 +98,8 @@ impl Scratch {
     pub fn new(device: &Device, c: &Config, rows: usize, fast: bool) -> Result<Scratch, CudaError> {
         let (mut scratch, bytes) = Scratch::lay_out(c, rows, fast);
         let memory = device.alloc(bytes, "working memory")?;
+        let none = vec![0u8; rows * attend::tensor::arrival_bytes(c.heads)];
+        device.write(&memory, scratch.arrivals as usize, &none)?;
         scratch.begin_at(memory.address());
         scratch._memory = Some(memory);
         Ok(scratch)
@@ -116,6 +120,10 @@ impl Scratch {
         };
         let windows = Compression::Csa.windows();
         let index = c.indexer.heads * c.indexer.dim;
+        let parts = match fast {
+            true => attend::tensor::partial_bytes(c.heads, c.head_dim),
+            false => attend::partial_bytes(c.heads, c.head_dim),
+        };
         let mut scratch = Scratch {
             streams: take(4 * c.stream_width()),
             mix: take(4 * c.mix_rows()),
@@ -132,9 +140,8 @@ impl Scratch {
             index_scales: take(4 * index.div_ceil(indexer::GROUP)),
             index_weights: take(4 * c.indexer.heads),
             chosen: take(4 * c.indexer.top_k),
-            parts: take(
-                attend::partial_bytes(c.heads, c.head_dim) * ATTEND_ROWS.min(rows) / rows + 16,
-            ),
+            parts: take(parts * ATTEND_ROWS.min(rows) / rows + 16),
+            arrivals: take(attend::tensor::arrival_bytes(c.heads)),
             heads: take(4 * c.q_width()),
             low: take(4 * c.o_low_width()),
             router: take(4 * c.experts),
@@ -200,6 +207,7 @@ impl Scratch {
             &mut self.index_weights,
             &mut self.chosen,
             &mut self.parts,
+            &mut self.arrivals,
             &mut self.heads,
             &mut self.low,
             &mut self.router,

@@ -1,9 +1,13 @@
 //! One round through the model: embedding, every layer, head. What is launched depends on a few sizes
 //! alone, so the sequence can be recorded and replayed.
 
+mod choice;
+
 use std::mem;
 
 use ds4_model::{Compression, Model};
+
+use choice::slice;
 
 use crate::{
     attend::{self, AttendArgs},
@@ -11,8 +15,7 @@ use crate::{
     device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs, tensor::Beside},
-    hyper,
-    indexer::{self, QueryArgs, ScoreArgs, TopArgs},
+    hyper, indexer,
     options::CudaError,
     recording::{Key, Recordings},
     round::{
@@ -47,6 +50,9 @@ pub struct Step {
     capacity: usize,
     recordings: Recordings,
     way: hyper::Way,
+    /// Rows of the longest round.
+    rows: usize,
+    fast: bool,
 }
 
 /// What never changes from one step to the next.
@@ -77,6 +83,7 @@ impl Step {
         )?;
         tensor::prepare(kernels)?;
         experts::tensor::prepare(kernels)?;
+        attend::tensor::prepare(device, kernels)?;
         let scratch = Scratch::new(device, config, rows, fast)?;
         let told = round::upload_bytes(rows, frequencies);
         Ok(Step {
@@ -92,6 +99,8 @@ impl Step {
             capacity: 0,
             recordings: Recordings::default(),
             way: hyper::prepare(device, kernels, config.hidden)?,
+            rows,
+            fast,
         })
     }
 
@@ -137,8 +146,8 @@ impl Step {
         let capacity = visible.next_power_of_two().max(1024);
         if capacity > self.capacity {
             self.recordings.clear();
-            self.scores =
-                setting.device.alloc(4 * ATTEND_ROWS * capacity, "scores of index rows")?;
+            let rows = slice(self.fast, self.rows, capacity);
+            self.scores = setting.device.alloc(4 * rows * capacity, "scores of index rows")?;
             self.capacity = capacity;
         }
         Ok(capacity)
@@ -196,6 +205,7 @@ impl Step {
             fault: told,
             scores: self.scores.address(),
             way: self.way,
+            fast: self.fast,
         };
         let save = SaveArgs {
             rings: self.rings.address(),
@@ -226,6 +236,7 @@ struct Launches<'a> {
     fault: u64,
     scores: u64,
     way: hyper::Way,
+    fast: bool,
 }
 
 impl Launches<'_> {
@@ -300,14 +311,20 @@ impl Launches<'_> {
         self.compress(layer, of)?;
         self.device.enter(Part::Queries);
         self.multiply(&layer.queries, rows)?;
-        for first in (0..rows).step_by(ATTEND_ROWS) {
-            let count = ATTEND_ROWS.min(rows - first);
+        let whole = self.fast && attend::tensor::is_whole(rows, self.visible(of));
+        let most = if whole { slice(true, rows, self.key.capacity) } else { ATTEND_ROWS };
+        for first in (0..rows).step_by(most) {
+            let count = most.min(rows - first);
             if of.kind == Compression::Csa && self.key.capacity > 0 {
                 self.device.enter(Part::Index);
                 self.choose(of, first, count)?;
             }
             self.device.enter(Part::Attend);
-            attend::attend(device, kernels, count, &self.attend_args(layer, of, first))?;
+            let args = self.attend_args(layer, of, first);
+            match self.fast {
+                true => attend::tensor::attend(device, kernels, count, whole, &args),
+                false => attend::attend(device, kernels, count, &args),
+            }?;
         }
         self.device.enter(Part::AttentionOut);
         self.multiply(&layer.low, rows)?;
@@ -389,55 +406,6 @@ impl Launches<'_> {
         compress::compress(self.device, self.kernels, self.key.rows, of.compressors(), &args)
     }
 
-    fn choose(&self, of: &LayerShape, first: usize, count: usize) -> Result<(), CudaError> {
-        let (config, s) = (&self.model.config, self.scratch);
-        let (index, format) = (&config.indexer, self.shape.formats.index);
-        let (heads, top_k) = (index.heads as u32, index.top_k as u32);
-        let capacity = self.key.capacity as u32;
-        let queries = QueryArgs {
-            rows: self.rows,
-            turns: self.turns,
-            queries: s.index_q,
-            codes: s.index_codes,
-            scales: s.index_scales,
-            heads,
-            dim: index.dim as u32,
-            rope: config.rope.dims as u32,
-            top_k,
-            plain: format.plain,
-            turn: TURN_COMPRESSED,
-            first: first as u32,
-            unused: 0,
-        };
-        indexer::queries(self.device, self.kernels, count, &queries)?;
-        let score = ScoreArgs {
-            rows: self.rows,
-            queries: s.index_q,
-            codes: s.index_codes,
-            scales: s.index_scales,
-            weights: s.index_weights,
-            scores: self.scores,
-            format,
-            row_at: of.index_at as u64,
-            heads,
-            capacity,
-            top_k,
-            first: first as u32,
-            scale: 1.0 / ((index.heads * index.dim) as f32).sqrt(),
-            unused: 0,
-        };
-        let top = TopArgs {
-            rows: self.rows,
-            scores: self.scores,
-            chosen: s.chosen,
-            capacity,
-            top_k,
-            first: first as u32,
-            unused: 0,
-        };
-        indexer::choose(self.device, self.kernels, count, &score, &top)
-    }
-
     fn attend_args(&self, layer: &Layer, of: &LayerShape, first: usize) -> AttendArgs {
         let (config, s) = (&self.model.config, self.scratch);
         let window = self.shape.rings[of.window];
@@ -463,6 +431,7 @@ impl Launches<'_> {
             eps: config.rms_eps,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             half: s.halves.heads,
+            arrivals: s.arrivals,
         }
     }
 

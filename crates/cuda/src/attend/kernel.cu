@@ -19,7 +19,8 @@ struct AttendArgs {
     u32 heads, window, window_depth, ratio;
     u32 top_k, choose, turn, first;
     float eps, scale;
-    u16 *half; // [rows][heads][head_dim], or null: out as halves
+    u16 *half;     // [rows][heads][head_dim], or null: out as halves
+    u32 *arrivals; // of the parts of a row's heads; zero between launches
 };
 
 struct Sight {
@@ -27,14 +28,14 @@ struct Sight {
     bool chosen;
 };
 
-__device__ __forceinline__ Sight sight(const AttendArgs &a, u32 position) {
+__device__ __forceinline__ Sight sight(const AttendArgs &a, u32 position, u32 tile) {
     Sight s;
     s.window_rows = min(position + 1, a.window);
     s.window_first = position + 1 - s.window_rows;
     s.compressed = a.ratio ? (position + 1) / a.ratio : 0;
     s.chosen = a.choose && s.compressed > a.top_k;
     if (s.chosen) s.compressed = a.top_k;
-    u32 tiles = (s.window_rows + s.compressed + TILE - 1) / TILE;
+    u32 tiles = (s.window_rows + s.compressed + tile - 1) / tile;
     s.tiles_per_part = (tiles + PARTS - 1) / PARTS;
     s.parts = (tiles + s.tiles_per_part - 1) / s.tiles_per_part;
     return s;
@@ -56,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs 
     __shared__ const u8 *places[TILE];
     u32 r = a.first + blockIdx.z, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Row row = a.rows[r];
-    const Sight s = sight(a, row.position);
+    const Sight s = sight(a, row.position, TILE);
     if (blockIdx.x >= s.parts) return;
     u32 dim = a.format.values, nope = dim - a.format.rope;
     u32 head = blockIdx.y * HEADS + warp;
@@ -180,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs 
 extern "C" __global__ void __launch_bounds__(128) attend_join(const AttendArgs a) {
     enter();
     u32 r = a.first + blockIdx.y, head = blockIdx.x;
-    const Sight s = sight(a, a.rows[r].position);
+    const Sight s = sight(a, a.rows[r].position, TILE);
     u32 dim = a.format.values, nope = dim - a.format.rope;
     const float *partial = a.partial + ((u64)blockIdx.y * a.heads + head) * PARTS * (dim + 4);
     // Each lane looks after the weight of one part.

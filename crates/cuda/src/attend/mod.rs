@@ -3,6 +3,10 @@
 //! What a query sees is cut into at most [`PARTS`] parts, by its position alone, so that the blocks of
 //! one query fill the card and a row's result does not depend on its company.
 
+pub mod tensor;
+#[cfg(test)]
+mod tests;
+
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     options::CudaError,
@@ -64,6 +68,8 @@ pub struct AttendArgs {
     pub scale: f32,
     /// The same as halves, or 0.
     pub half: u64,
+    /// `[rows, heads / 8]`: parts that have arrived; zero between launches.
+    pub arrivals: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.

@@ -1,5 +1,9 @@
 //! The indexer of CSA layers: which compressed rows a query attends to when it sees too many.
 
+pub mod tensor;
+#[cfg(test)]
+mod tests;
+
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     options::CudaError,
@@ -125,22 +129,29 @@ pub fn score_shared(heads: usize, dim: usize) -> usize {
     heads * dim + 4 * heads * (dim / GROUP) + 4 * heads
 }
 
-/// Scores index rows and chooses the best for `rows` rows.
+/// Scores the index rows that `rows` rows see.
+pub fn score(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    args: &ScoreArgs,
+) -> Result<(), CudaError> {
+    let capacity = args.capacity as usize;
+    if args.format.plain == 1 {
+        let grid = [capacity.div_ceil(4), rows, 1];
+        return device.launch(kernels, Kernel::IndexScoresPlain, grid, 128, 0, args);
+    }
+    let shared = score_shared(args.heads as usize, args.format.values as usize);
+    let grid = [capacity.div_ceil(SCORED), rows, 1];
+    device.launch(kernels, Kernel::IndexScores, grid, SCORERS as u32, shared, args)
+}
+
+/// Chooses the rows of the best scores for `rows` rows.
 pub fn choose(
     device: &Device,
     kernels: &Kernels,
     rows: usize,
-    score: &ScoreArgs,
-    top: &TopArgs,
+    args: &TopArgs,
 ) -> Result<(), CudaError> {
-    let capacity = score.capacity as usize;
-    if score.format.plain == 1 {
-        let grid = [capacity.div_ceil(4), rows, 1];
-        device.launch(kernels, Kernel::IndexScoresPlain, grid, 128, 0, score)?;
-    } else {
-        let shared = score_shared(score.heads as usize, score.format.values as usize);
-        let grid = [capacity.div_ceil(SCORED), rows, 1];
-        device.launch(kernels, Kernel::IndexScores, grid, SCORERS as u32, shared, score)?;
-    }
-    device.launch(kernels, Kernel::IndexTop, [rows, 1, 1], 1024, 0, top)
+    device.launch(kernels, Kernel::IndexTop, [rows, 1, 1], 1024, 0, args)
 }

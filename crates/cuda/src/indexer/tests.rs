@@ -1,0 +1,181 @@
+//! Scores on tensor cores against `f64`, the same row alone and in company, and the choice of rows
+//! against a sort.
+
+use ds4_quant::{IndexRow, fp4_round_trip, hadamard};
+
+use super::{
+    TopArgs, choose,
+    tensor::{TensorScoreArgs, score},
+};
+use crate::{
+    device::{Device, Kernels, testing::on_the_card},
+    pages::PAGE_TOKENS,
+    rows::RowFormat,
+};
+
+/// Rows of a round.
+const ROWS: usize = 5;
+const SCALE: f32 = 0.01;
+
+/// Numbers without a pattern, between -1 and 1.
+fn noise(state: &mut u64, count: usize) -> Vec<f32> {
+    let mut next = || {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*state >> 33) as f32 / (1u64 << 30) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn bytes(floats: &[f32]) -> Vec<u8> {
+    floats.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// The round's rows as the kernels read them.
+fn told(first: usize, table: u64) -> Vec<u8> {
+    let row = |position: usize| {
+        let words = [0, position as u32, u32::MAX, u32::MAX].map(u32::to_le_bytes);
+        [[0; 8], table.to_le_bytes()].concat().into_iter().chain(words.concat())
+    };
+    (first..first + ROWS).flat_map(row).collect()
+}
+
+fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, heads: usize) {
+    let (mut state, first) = (dim as u64, 3000);
+    let visible = (first + ROWS) / 4;
+    let layout = IndexRow::new(dim).unwrap();
+    let stride = layout.bytes().next_multiple_of(4);
+    let (mut packed, mut rows) = (Vec::new(), Vec::new());
+    for _ in 0..visible {
+        let (mut row, mut left) = (vec![0; layout.bytes()], vec![0.0f32; dim]);
+        layout.pack(&noise(&mut state, dim), &mut row).unwrap();
+        layout.unpack(&row, &mut left).unwrap();
+        row.resize(stride, 0);
+        packed.push(row);
+        rows.push(left);
+    }
+    let pages: Vec<_> = packed
+        .chunks(PAGE_TOKENS / 4)
+        .map(|rows| device.upload(&rows.concat(), "a page").unwrap())
+        .collect();
+    let addresses: Vec<u64> =
+        (0..64).map(|i| pages.get(i).map_or(0, |page| page.address())).collect();
+    let table = device.upload(&addresses, "pages").unwrap();
+    let queries = noise(&mut state, ROWS * heads * dim);
+    let weights = noise(&mut state, ROWS * heads);
+    let angles = noise(&mut state, ROWS * 4 * rope / 2);
+    let turns: Vec<f32> = angles.iter().flat_map(|x| [(3.0 * x).cos(), (3.0 * x).sin()]).collect();
+    let [on_rows, on_turns, on_queries, on_weights] =
+        [told(first, table.address()), bytes(&turns), bytes(&queries), bytes(&weights)]
+            .map(|bytes| device.upload(&bytes, "a test").unwrap());
+    let capacity = visible.next_power_of_two();
+    let scores = device.alloc(4 * ROWS * capacity, "scores").unwrap();
+    let args = TensorScoreArgs {
+        rows: on_rows.address(),
+        turns: on_turns.address(),
+        queries: on_queries.address(),
+        weights: on_weights.address(),
+        scores: scores.address(),
+        format: RowFormat {
+            plain: 0,
+            values: dim as u32,
+            rope: rope as u32,
+            bytes: stride as u32,
+            ..RowFormat::default()
+        },
+        row_at: 0,
+        heads: heads as u32,
+        capacity: capacity as u32,
+        top_k: 8,
+        first: 0,
+        turn: 1,
+        scale: SCALE,
+    };
+    score(device, kernels, ROWS, &args).unwrap();
+    let mut found = vec![0.0f32; ROWS * capacity];
+    device.read(&scores, 0, &mut found).unwrap();
+    for (r, found) in found.chunks(capacity).enumerate() {
+        let turns = &turns[(4 * r + 1) * rope..][..rope];
+        let heads: Vec<(Vec<f32>, f64)> = (0..heads)
+            .map(|head| {
+                let mut q = queries[(r * heads + head) * dim..][..dim].to_vec();
+                for (pair, turn) in q[dim - rope..].chunks_exact_mut(2).zip(turns.chunks(2)) {
+                    let (x, y) = (pair[0], pair[1]);
+                    pair[0] = (-y).mul_add(turn[1], x * turn[0]);
+                    pair[1] = y.mul_add(turn[0], x * turn[1]);
+                }
+                hadamard(&mut q).unwrap();
+                fp4_round_trip(&mut q);
+                (q, f64::from(weights[r * heads + head] * SCALE))
+            })
+            .collect();
+        for (row, &found) in rows[..(first + r + 1) / 4].iter().zip(found) {
+            let dot = |q: &[f32]| -> f64 {
+                q.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+            };
+            let terms = heads.iter().map(|(q, weight)| dot(q).max(0.0) * weight);
+            let (sum, size) = terms.fold((0.0, 0.0), |(s, z), term| (s + term, z + term.abs()));
+            let error = (sum - f64::from(found)).abs();
+            assert!(error <= 3e-6 * size, "{dim}: {found} for {sum}");
+        }
+    }
+    for r in 0..ROWS {
+        let alone = TensorScoreArgs { first: r as u32, ..args };
+        score(device, kernels, 1, &alone).unwrap();
+        let seen = (first + r + 1) / 4;
+        let mut again = vec![0.0f32; seen];
+        device.read(&scores, 0, &mut again).unwrap();
+        assert_eq!(again, found[r * capacity..][..seen], "{dim}: company changes a score");
+    }
+}
+
+#[test]
+fn scores_are_exact_products_summed_in_one_order() {
+    on_the_card(|device, kernels| {
+        for (dim, rope, heads) in [(128, 64, 64), (32, 8, 3), (64, 16, 12)] {
+            check_scores(device, kernels, dim, rope, heads);
+        }
+    });
+}
+
+fn check_choice(device: &Device, kernels: &Kernels, visible: usize, top_k: usize, kind: usize) {
+    let mut state = 5;
+    let capacity = visible.next_power_of_two();
+    let scores: Vec<f32> = noise(&mut state, capacity)
+        .into_iter()
+        .map(|x| match kind {
+            0 => x,
+            1 => (x * 1.5).max(0.0),
+            2 => 1.5,
+            _ => (x * 4.0).round() + 0.0,
+        })
+        .collect();
+    let on_scores = device.upload(&scores, "scores").unwrap();
+    let rows = device.upload(&told(4 * visible - 1, 0), "rows").unwrap();
+    let chosen = device.alloc(4 * top_k, "chosen").unwrap();
+    let args = TopArgs {
+        rows: rows.address(),
+        scores: on_scores.address(),
+        chosen: chosen.address(),
+        capacity: capacity as u32,
+        top_k: top_k as u32,
+        first: 0,
+        unused: 0,
+    };
+    choose(device, kernels, 1, &args).unwrap();
+    let mut found = vec![0u32; top_k];
+    device.read(&chosen, 0, &mut found).unwrap();
+    let mut best: Vec<u32> = (0..visible as u32).collect();
+    best.sort_by(|&a, &b| scores[b as usize].partial_cmp(&scores[a as usize]).unwrap());
+    best.truncate(top_k);
+    best.sort_unstable();
+    assert_eq!(found, best, "{top_k} of {visible}, kind {kind}");
+}
+
+#[test]
+fn the_best_rows_are_chosen_and_of_equals_the_first() {
+    on_the_card(|device, kernels| {
+        for (visible, top_k) in [(9, 8), (600, 512), (8193, 512), (32768, 1024), (40000, 512)] {
+            (0..4).for_each(|kind| check_choice(device, kernels, visible, top_k, kind));
+        }
+    });
+}

@@ -1,0 +1,111 @@
+//! What the rows of a round see of the compressed rows: how many at most, and, where there are too
+//! many, which.
+
+use ds4_model::Compression;
+
+use super::Launches;
+use crate::{
+    indexer::{self, QueryArgs, ScoreArgs, TopArgs, tensor::TensorScoreArgs},
+    options::CudaError,
+    round::TURN_COMPRESSED,
+    scratch::ATTEND_ROWS,
+    slot::LayerShape,
+};
+
+/// Scores of index rows that there is room for, where a row has no more than fit.
+const SCORES: usize = 16 << 20;
+
+/// Rows of a round that choose index rows together, each with `capacity` scores.
+pub fn slice(fast: bool, rows: usize, capacity: usize) -> usize {
+    match fast {
+        true => (SCORES / capacity.max(1)).min(rows).max(ATTEND_ROWS),
+        false => ATTEND_ROWS,
+    }
+}
+
+impl Launches<'_> {
+    /// The most rows that a row of the round can see in a layer.
+    pub fn visible(&self, of: &LayerShape) -> usize {
+        let config = &self.model.config;
+        let (csa, top_k) = (Compression::Csa, config.indexer.top_k);
+        let compressed = match (of.kind, self.key.capacity) {
+            (Compression::None, _) => 0,
+            (Compression::Csa, _) => top_k,
+            // Only where there is something to choose from is the length bounded.
+            _ if !config.layers.contains(&csa) => return usize::MAX,
+            (kind, capacity) => (capacity.max(top_k) + 1) * csa.ratio() / kind.ratio(),
+        };
+        config.window + compressed
+    }
+
+    /// Chooses the compressed rows that `count` rows from `first` on attend to.
+    pub fn choose(&self, of: &LayerShape, first: usize, count: usize) -> Result<(), CudaError> {
+        let (config, s) = (&self.model.config, self.scratch);
+        let (index, format) = (&config.indexer, self.shape.formats.index);
+        let (heads, top_k) = (index.heads as u32, index.top_k as u32);
+        let capacity = self.key.capacity as u32;
+        let scale = 1.0 / ((index.heads * index.dim) as f32).sqrt();
+        let top = TopArgs {
+            rows: self.rows,
+            scores: self.scores,
+            chosen: s.chosen,
+            capacity,
+            top_k,
+            first: first as u32,
+            unused: 0,
+        };
+        if self.fast && format.plain == 0 {
+            let score = TensorScoreArgs {
+                rows: self.rows,
+                turns: self.turns,
+                queries: s.index_q,
+                weights: s.index_weights,
+                scores: self.scores,
+                format,
+                row_at: of.index_at as u64,
+                heads,
+                capacity,
+                top_k,
+                first: first as u32,
+                turn: TURN_COMPRESSED,
+                scale,
+            };
+            indexer::tensor::score(self.device, self.kernels, count, &score)?;
+            return indexer::choose(self.device, self.kernels, count, &top);
+        }
+        let queries = QueryArgs {
+            rows: self.rows,
+            turns: self.turns,
+            queries: s.index_q,
+            codes: s.index_codes,
+            scales: s.index_scales,
+            heads,
+            dim: index.dim as u32,
+            rope: config.rope.dims as u32,
+            top_k,
+            plain: format.plain,
+            turn: TURN_COMPRESSED,
+            first: first as u32,
+            unused: 0,
+        };
+        indexer::queries(self.device, self.kernels, count, &queries)?;
+        let score = ScoreArgs {
+            rows: self.rows,
+            queries: s.index_q,
+            codes: s.index_codes,
+            scales: s.index_scales,
+            weights: s.index_weights,
+            scores: self.scores,
+            format,
+            row_at: of.index_at as u64,
+            heads,
+            capacity,
+            top_k,
+            first: first as u32,
+            scale,
+            unused: 0,
+        };
+        indexer::score(self.device, self.kernels, count, &score)?;
+        indexer::choose(self.device, self.kernels, count, &top)
+    }
+}
