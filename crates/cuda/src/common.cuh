@@ -58,6 +58,9 @@ __device__ __forceinline__ void enter() {
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
+// Where something lies within the shared memory, as instructions name it.
+__device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+
 // ------------------------------------------------------------------ number formats
 
 __device__ __forceinline__ float f16_to_f32(u16 h) {

@@ -7,7 +7,7 @@ static const u32 SPAN = 64;         // rows of a tile
 static const u32 LINE = 520;        // halves from one row or query to the next
 static const u32 SCORE_LINE = 68;   // floats from one head's scores to the next
 static const u32 WEIGHT_LINE = 72;  // halves from one head's weights to the next
-static const u32 GROUPS = 7;        // of 64 codes under a scale, in the rows that models have
+static const u32 SCALED = 7;        // of 64 codes under a scale, in the rows that models have
 static const u32 ROW_BYTES = 584;   // those, eight bytes of scales, 64 halves
 static const float LOG2E = 1.4426950408889634f;
 
@@ -26,8 +26,6 @@ __device__ __forceinline__ u32 thread_anew() {
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
     return thread;
 }
-
-__device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Matrices of eight by eight halves, whose rows the lanes name eight at a time.
 __device__ __forceinline__ void load_matrices(u32 (&d)[4], const void *row) {
@@ -65,16 +63,16 @@ __device__ __forceinline__ uint4 decode_codes(uint2 codes, u32 scale) {
 
 // The shape that models have; every other one is decoded value by value.
 __device__ __forceinline__ bool usual(const RowFormat &f) {
-    return !f.plain && f.values == 512 && f.nope == 64 * GROUPS && f.rope_at == 64 * GROUPS + 8 && f.bytes == ROW_BYTES;
+    return !f.plain && f.values == 512 && f.nope == 64 * SCALED && f.rope_at == 64 * SCALED + 8 && f.bytes == ROW_BYTES;
 }
 
 // Where a thread's eight bytes of a group begin: the halves are two groups more, behind the scales.
-__device__ __forceinline__ u32 unit_at(u32 group) { return 64 * group + (group < GROUPS ? 0 : 8) + threadIdx.x % 8 * 8; }
+__device__ __forceinline__ u32 unit_at(u32 group) { return 64 * group + (group < SCALED ? 0 : 8) + threadIdx.x % 8 * 8; }
 
 // A thread's part of a tile as it lies in memory, all of its loads at once: eight bytes of every group,
 // of two rows.
 struct Fetched {
-    uint2 units[2][GROUPS + 2], scales[2];
+    uint2 units[2][SCALED + 2], scales[2];
 };
 
 __device__ __forceinline__ void fetch(Fetched &raw, const u8 *const *places) {
@@ -82,17 +80,17 @@ __device__ __forceinline__ void fetch(Fetched &raw, const u8 *const *places) {
     for (u32 i = 0; i < 2; i++) {
         const u8 *place = places[32 * i + threadIdx.x / 8];
 #pragma unroll
-        for (u32 g = 0; g < GROUPS + 2; g++) raw.units[i][g] = place ? *(const uint2 *)(place + unit_at(g)) : make_uint2(0, 0);
-        raw.scales[i] = place ? *(const uint2 *)(place + 64 * GROUPS) : make_uint2(0, 0);
+        for (u32 g = 0; g < SCALED + 2; g++) raw.units[i][g] = place ? *(const uint2 *)(place + unit_at(g)) : make_uint2(0, 0);
+        raw.scales[i] = place ? *(const uint2 *)(place + 64 * SCALED) : make_uint2(0, 0);
     }
 }
 
-__device__ __forceinline__ void decode_row(const uint2 (&units)[GROUPS + 2], uint2 scales, u16 *line) {
+__device__ __forceinline__ void decode_row(const uint2 (&units)[SCALED + 2], uint2 scales, u16 *line) {
 #pragma unroll
-    for (u32 g = 0; g < GROUPS; g++)
+    for (u32 g = 0; g < SCALED; g++)
         *(uint4 *)(line + 64 * g + threadIdx.x % 8 * 8) = decode_codes(units[g], half_scale((g < 4 ? scales.x : scales.y) >> g % 4 * 8 & 255));
 #pragma unroll
-    for (u32 g = 0; g < 2; g++) *(uint2 *)(line + 64 * GROUPS + 32 * g + threadIdx.x % 8 * 4) = units[GROUPS + g];
+    for (u32 g = 0; g < 2; g++) *(uint2 *)(line + 64 * SCALED + 32 * g + threadIdx.x % 8 * 4) = units[SCALED + g];
 }
 
 __device__ __forceinline__ void decode_tile(const Fetched &raw, u16 *tile) {
@@ -110,8 +108,8 @@ __device__ __forceinline__ void ask_tile(const u8 *const *places, const u8 *anyw
     for (u32 line = threadIdx.x / 8; line < SPAN; line += 32) {
         const u8 *place = places[line], *from = place ? place : anywhere;
 #pragma unroll
-        for (u32 g = 0; g < GROUPS + 2; g++) copy_ahead(raw + line * ROW_BYTES + unit_at(g), from + unit_at(g), place);
-        if (threadIdx.x % 8 == 0) copy_ahead(raw + line * ROW_BYTES + 64 * GROUPS, from + 64 * GROUPS, place);
+        for (u32 g = 0; g < SCALED + 2; g++) copy_ahead(raw + line * ROW_BYTES + unit_at(g), from + unit_at(g), place);
+        if (threadIdx.x % 8 == 0) copy_ahead(raw + line * ROW_BYTES + 64 * SCALED, from + 64 * SCALED, place);
     }
 }
 
@@ -121,10 +119,10 @@ __device__ __forceinline__ void decode_asked(const u8 *raw, u16 *tile) {
 #pragma unroll 1
     for (u32 line = threadIdx.x / 8; line < SPAN; line += 32) {
         const u8 *row = raw + line * ROW_BYTES;
-        uint2 units[GROUPS + 2];
+        uint2 units[SCALED + 2];
 #pragma unroll
-        for (u32 g = 0; g < GROUPS + 2; g++) units[g] = *(const uint2 *)(row + unit_at(g));
-        decode_row(units, *(const uint2 *)(row + 64 * GROUPS), tile + line * LINE);
+        for (u32 g = 0; g < SCALED + 2; g++) units[g] = *(const uint2 *)(row + unit_at(g));
+        decode_row(units, *(const uint2 *)(row + 64 * SCALED), tile + line * LINE);
     }
 }
 
@@ -431,9 +429,7 @@ __device__ __forceinline__ const u8 *tile_place(const AttendArgs &a, u32 r, u32 
 
 // Brings memory near, of which nothing is wanted yet.
 __device__ __forceinline__ void touch(const void *p) {
-    u32 nothing;
-    asm volatile("ld.global.u32 %0, [%1];" : "=r"(nothing) : "l"(p));
-    (void)nothing;
+    asm volatile("{ .reg .u32 nothing; ld.global.u32 nothing, [%0]; }" ::"l"(p));
 }
 
 // WHOLE: a block takes all parts of its row, each of which must be one tile.

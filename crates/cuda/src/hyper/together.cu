@@ -4,8 +4,6 @@
 // Clusters of more blocks no card has.
 static const u32 MOST_BLOCKS = 16;
 
-__device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
-
 // Says that this block runs; waits until all blocks of the cluster have said it.
 __device__ __forceinline__ void arrive() {
 #if __CUDA_ARCH__ >= 900
