@@ -31,6 +31,8 @@ pub struct DeviceInfo {
     pub memory: u64,
     /// Its compute capability: 90 for 9.0.
     pub capability: u32,
+    /// How many multiprocessors it has.
+    pub multiprocessors: usize,
 }
 
 /// The cards of this machine, in the driver's order.
@@ -72,32 +74,25 @@ fn check_version(found: i32) -> Result<(), CudaError> {
 }
 
 fn describe(ordinal: usize) -> Result<(sys::CUdevice, DeviceInfo), CudaError> {
-    let device = result::device::get(ordinal as i32).map_err(driver("finding the GPU"))?;
-    // SAFETY: the driver has just given the handle.
-    let (memory, major, minor) = unsafe {
-        use sys::CUdevice_attribute_enum as attribute;
-        (
-            result::device::total_mem(device),
-            result::device::get_attribute(
-                device,
-                attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-            ),
-            result::device::get_attribute(
-                device,
-                attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-            ),
-        )
-    };
+    use sys::CUdevice_attribute_enum as attribute;
     let asking = driver("asking about the GPU");
-    Ok((
-        device,
-        DeviceInfo {
-            name: result::device::get_name(device).map_err(driver("asking about the GPU"))?,
-            memory: memory.map_err(driver("asking about the GPU"))? as u64,
-            capability: (major.map_err(driver("asking about the GPU"))? * 10
-                + minor.map_err(asking)?) as u32,
-        },
-    ))
+    let device = result::device::get(ordinal as i32).map_err(driver("finding the GPU"))?;
+    let number = |what| {
+        // SAFETY: the driver has just given the handle.
+        unsafe { result::device::get_attribute(device, what) }.map_err(&asking)
+    };
+    let major = number(attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = number(attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    let multiprocessors = number(attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    // SAFETY: as above.
+    let memory = unsafe { result::device::total_mem(device) }.map_err(&asking)?;
+    let info = DeviceInfo {
+        name: result::device::get_name(device).map_err(&asking)?,
+        memory: memory as u64,
+        capability: (major * 10 + minor) as u32,
+        multiprocessors: multiprocessors as usize,
+    };
+    Ok((device, info))
 }
 
 /// Names what was tried when the driver refuses.

@@ -19,10 +19,9 @@ struct HalfExpertsArgs {
     Item *items;   // the first says in `count` how many follow
     RouteArgs route;
     HalfProductsArgs router; // its product
-    HalfProductsArgs down;   // the shared expert's output product
-    u32 router_blocks, down_blocks;
-    u32 rows, experts, per_item;
+    u32 router_blocks, rows, experts, per_item;
     u32 shared_items; // 1: the shared expert's pairs are sorted with the others
+    u32 inner_tiles;  // of few rows: tiles of 16 inner values that a block takes
 };
 
 // What an expert's two input matrices are, or its output matrix.
@@ -36,29 +35,28 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
-// One segment of 16 rows times up to 8 vectors.
-template <int F> __device__ __forceinline__ void one_segment(const Matrix &m, u32 row, u32 segment, const u16 *input, const Iq2Table *table, float (&sum)[1][4]) {
-    const bool narrow = sizeof(Tile<F>) < 96;
-    u32 block = 2 * segment;
-    bool second = block + 1 < m.cols / 256;
-    Tile<F> a, b;
-    a.load(m, row, block);
-    // What fits into the registers is asked for at once.
-    if (narrow && second) b.load(m, row, block + 1);
-    if (!narrow && second) expect_block<F>(m, row, block + 1);
-    const u16 *const x[1] = {input ? input + 256 * block : nullptr}, *const y[1] = {input ? input + 256 * block + 256 : nullptr};
-    few_block<F, 1>(m, a, x, table, sum);
-    if (!narrow && second) b.load(m, row, block + 1);
-    if (second) few_block<F, 1>(m, b, y, table, sum);
-}
+// How much shared memory a warp's pieces take, and how many of them it has.
+template <int F> struct Ahead {
+    static const int pieces = 2;
+    static const u32 bytes = pieces * Piece<F>::bytes;
+};
+template <> struct Ahead<ANY> {
+    static const int pieces = 1;
+    static const u32 bytes = WIDEST_PIECE;
+};
 
-// For a format that is known when the kernel is compiled, or for whichever there is.
-static const int ANY = -2;
-
-template <int F> __device__ __forceinline__ void one_segment_of(const Matrix &m, u32 row, u32 segment, const u16 *input, const Iq2Table *table, float (&sum)[1][4]) {
-    if (F != ANY) return one_segment<F == ANY ? OTHER : F>(m, row, segment, input, table, sum);
-#define BODY(G) one_segment<G>(m, row, segment, input, table, sum)
-    FOR_EXPERT_CODES(m.format, BODY)
+// A warp's segments, whose matrices have one format, times up to 8 vectors.
+// `ready` waits for the vectors; every thread of the block must call this.
+template <int F, class Which, class Ready, class Input, class Done>
+__device__ __forceinline__ void warp_segments(u8 *room, u32 count, u32 format, const Iq2Table *table, Which part, Ready ready, Input input, Done done) {
+    const int D = Ahead<F>::pieces;
+    if (F != ANY) {
+        begin_segments<F == ANY ? OTHER : F, D>(room, count, part);
+        ready();
+        return end_segments<F == ANY ? OTHER : F, 1, D>(room, count, table, part, input, done);
+    }
+#define BODY(G) begin_segments<G, 1>(room, count, part), ready(), end_segments<G, 1, 1>(room, count, table, part, input, done)
+    FOR_EXPERT_CODES(format, BODY)
 #undef BODY
 }
 
@@ -73,21 +71,21 @@ struct Inner {
 
 __device__ __forceinline__ u32 tiles_at_once(u32 cols) { return FEW_WARPS / sharers(cols); }
 
-template <int F>
-__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, u32 count, const u16 *input, const u32 *pairs, const float *weights, float *partial, const Iq2Table *table) {
+template <int F, class Ready>
+__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
-    u32 segments = segments_of(e.hidden), share = sharers(e.hidden), warp = threadIdx.x / 32;
-    for (u32 t = warp / share; t < of.tiles && warp / share < FEW_WARPS / share; t += FEW_WARPS / share) {
-        u32 row = (of.first + t) * 16;
-        float *at = partial + t * segments * 256;
-        for (u32 segment = warp % share; segment < segments && row < e.inner; segment += share) {
-            float g[1][4] = {}, u[1][4] = {};
-            one_segment_of<F>(of.gate, row, segment, input, table, g);
-            one_segment_of<F>(of.up, row, segment, input, table, u);
-            put_segment<1>(at + segment * 128, g);
-            put_segment<1>(at + (segments + segment) * 128, u);
-        }
-    }
+    u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
+    float *partial = (float *)(rooms + FEW_WARPS * Ahead<F>::bytes);
+    // A warp takes the segments lead, lead + share, ... of every `groups`-th tile: gate and up in turns.
+    u32 tile = warp / share, lead = warp % share, of_tile = (segments - lead + share - 1) / share;
+    u32 tiles = tile < groups && of.tiles > tile ? (of.tiles - tile + groups - 1) / groups : 0;
+    auto part = [&](u32 i) { return Part{i % 2 ? of.up : of.gate, (of.first + tile + i / 2 / of_tile * groups) * 16, 2 * (lead + i / 2 % of_tile * share)}; };
+    auto vector = [&](u32, u32) { return input; };
+    auto done = [&](u32 i, const float (&sum)[1][4]) {
+        u32 t = tile + i / 2 / of_tile * groups, segment = lead + i / 2 % of_tile * share;
+        put_segment<1>(partial + ((t * 2 + i % 2) * segments + segment) * 128, sum);
+    };
+    warp_segments<F>(rooms + warp * Ahead<F>::bytes, 2 * tiles * of_tile, of.gate.format, table, part, ready, vector, done);
     __syncthreads();
     float scale = unscale(of.gate.format);
     for (u32 o = threadIdx.x; o < of.tiles * 16 * count; o += blockDim.x) {
@@ -108,48 +106,33 @@ extern "C" __global__ void __launch_bounds__(256, 2) router_and_shared(const Hal
     __shared__ float ones[8];
     const ExpertsArgs &e = a.e;
     invite();
-    if (blockIdx.x < a.router_blocks) return half_products<1>(a.router, blockIdx.x, (float *)shared_memory);
-    u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, r = blockIdx.y * 8, blocks = e.hidden / 256;
-    if (e.shared_gate.format == Q8_0)
-        for (u32 i = threadIdx.x / 32; i < tiles * blocks; i += FEW_WARPS) {
-            expect_block<Q8_0>(e.shared_gate, (first + i / blocks) * 16, i % blocks);
-            expect_block<Q8_0>(e.shared_up, (first + i / blocks) * 16, i % blocks);
-        }
+    if (blockIdx.x < a.router_blocks) return half_products<1, ANY>(a.router, blockIdx.x, shared_memory);
+    u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, r = blockIdx.y * 8;
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
-    await();
-    __syncthreads();
     u32 count = min(8u, a.rows - r), n = threadIdx.x % 32 / 4;
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner<ANY>(a, of, count, n < count ? a.x + (u64)(r + n) * e.hidden : nullptr, pairs, ones, (float *)shared_memory, nullptr);
+    few_inner<ANY>(a, of, [] { await(); }, count, n < count ? a.x + (u64)(r + n) * e.hidden : nullptr, pairs, ones, (u8 *)shared_memory, nullptr);
 }
 
-// 16 rows of experts' inner vectors that a block takes one after another, where each needs all its warps.
-static const u32 INNER_PASSES = 2;
-
-__device__ __forceinline__ u32 inner_tiles(u32 hidden) { return max(tiles_at_once(hidden), INNER_PASSES); }
-
-// Of one row: the inner vectors of the experts that it chooses, which every block finds out by itself, and
-// the output of the shared expert.
+// Of one row: the inner vectors of the experts that it chooses, which every block finds out by itself.
 template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pair[1];
     __shared__ float weight[1];
     const ExpertsArgs &e = a.e;
-    if (blockIdx.x < a.down_blocks) return half_products<1>(a.down, blockIdx.x, (float *)shared_memory);
     Iq2Table *table = (Iq2Table *)shared_memory;
     float *rest = (float *)behind_table(shared_memory, e.gate.first.format);
     if (has_table(e.gate.first.format)) fill(*table);
-    u32 tiles = inner_tiles(e.hidden), per_expert = (e.inner / 16 + tiles - 1) / tiles;
-    u32 block = blockIdx.x - a.down_blocks, k = block / per_expert;
+    u32 tiles = a.inner_tiles, per_expert = (e.inner / 16 + tiles - 1) / tiles, k = blockIdx.x / per_expert;
     await();
     u32 *picks = (u32 *)(rest + 2 * a.experts);
     route_row(a.route, 0, rest, picks);
-    if (block == 0) store_route(a.route, 0, picks);
+    if (blockIdx.x == 0) store_route(a.route, 0, picks);
     u32 expert = picks[k];
     if (threadIdx.x == 0) pair[0] = k, weight[0] = ((float *)picks)[e.used + k];
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
-    Inner of = {gate, up, block % per_expert * tiles, tiles, e.limit};
-    few_inner<F>(a, of, 1, threadIdx.x % 32 < 4 ? a.x : nullptr, pair, weight, rest, table);
+    Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
+    few_inner<F>(a, of, [] {}, 1, threadIdx.x % 32 < 4 ? a.x : nullptr, pair, weight, (u8 *)rest, table);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_1(const HalfExpertsArgs a) {
@@ -178,11 +161,11 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
         pairs[threadIdx.x] = pair, weights[threadIdx.x] = e.weights[(u64)r * e.used + k];
     }
     __syncthreads();
-    u32 n = threadIdx.x % 32 / 4, tiles = inner_tiles(e.hidden);
+    u32 n = threadIdx.x % 32 / 4, tiles = a.inner_tiles;
     const u16 *input = n < item.count ? a.x + (u64)(pairs[n] / (e.used + 1)) * e.hidden : nullptr;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * tiles, tiles, e.limit};
-    few_inner<F>(a, of, item.count, input, pairs, weights, (float *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner<F>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8(const HalfExpertsArgs a) {
@@ -197,27 +180,53 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8_iq2(const
     experts_in_8<IQ2_XXS>(a, shared_memory);
 }
 
-// A block computes 16 values of one row's output: each warp takes segments of its experts.
+// A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
+// warps one of the shared expert, whose weights are asked for before anything has been chosen.
 template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
-    float *outputs = (float *)behind_table(shared_memory, e.down.first.format); // [used][segments][16]
-    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner);
+    u8 *rooms = (u8 *)behind_table(shared_memory, e.down.first.format);
+    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used;
+    u8 *room = rooms + warp * Ahead<F>::bytes, *beside = rooms + FEW_WARPS * Ahead<F>::bytes;
+    float *outputs = (float *)(beside + (F == ANY ? 0 : sharers(e.inner) * WIDEST_PIECE)); // [used + 1][segments][16]
+    beside = F == ANY ? room : beside + warp * WIDEST_PIECE;
+    u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
+    auto shared_part = [&](u32 i) { return Part{e.shared_down, row, 2 * (warp + i * FEW_WARPS)}; };
+#define BODY(G) begin_segments<G, 1>(beside, shared, shared_part)
+    FOR_CODES(e.shared_down.format, BODY)
+#undef BODY
     if (has_table(e.down.first.format)) fill(*table);
     await();
     __syncthreads();
-    for (u32 i = warp; i < e.used * segments; i += FEW_WARPS) {
-        u32 k = i / segments;
-        Matrix down = member(e.down, e.picked[k]);
-        float sum[1][4] = {};
-        one_segment_of<F>(down, row, i % segments, g == 0 ? a.middle + (u64)k * e.inner : nullptr, table, sum);
-        if (threadIdx.x % 4 == 0) outputs[i * 16 + g] = sum[0][0], outputs[i * 16 + g + 8] = sum[0][2];
-    }
+    u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
+    Matrix down;
+    auto part = [&](u32 i) {
+        u32 task = warp + i * FEW_WARPS;
+        down = member(e.down, e.picked[task / segments]);
+        return Part{down, row, 2 * (task % segments)};
+    };
+    auto vector = [&](u32 i, u32) { return g == 0 ? a.middle + (u64)((warp + i * FEW_WARPS) / segments) * e.inner : nullptr; };
+    auto put = [&](u32 task, const float (&sum)[1][4]) {
+        float *at = outputs + task * 16 + g;
+        if (threadIdx.x % 4 == 0) at[0] = sum[0][0], at[8] = sum[0][2];
+    };
+    auto end_shared = [&] {
+        auto shared_vector = [&](u32, u32) { return g == 0 ? a.middle + (u64)used * e.inner : nullptr; };
+        auto done = [&](u32 i, const float (&sum)[1][4]) { put(all + warp + i * FEW_WARPS, sum); };
+#define BODY(G) end_segments<G, 1, 1>(beside, shared, nullptr, shared_part, shared_vector, done)
+        FOR_CODES(e.shared_down.format, BODY)
+#undef BODY
+    };
+    auto done = [&](u32 i, const float (&sum)[1][4]) { put(warp + i * FEW_WARPS, sum); };
+    if (F == ANY) end_shared();
+    warp_segments<F>(room, mine, e.down.first.format, table, part, [&] { if (F != ANY) end_shared(); }, vector, done);
     __syncthreads();
     u32 d = row + threadIdx.x;
     if (threadIdx.x >= 16 || d >= e.hidden) return;
-    float y = a.parts[(u64)e.used * e.hidden + d], scale = unscale(e.down.first.format);
-    for (u32 k = 0; k < e.used; k++) {
+    float y = 0.0f, scale = unscale(e.down.first.format);
+    for (u32 s = 0; s < segments; s++) y += outputs[(all + s) * 16 + threadIdx.x];
+    y *= unscale(e.shared_down.format);
+    for (u32 k = 0; k < used; k++) {
         float sum = 0.0f;
         for (u32 s = 0; s < segments; s++) sum += outputs[(k * segments + s) * 16 + threadIdx.x];
         y = __fadd_rn(y, __fmul_rn(sum, scale));
@@ -231,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1(const Ha
     experts_out_1<ANY>(a, shared_memory);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3) half_experts_out_1_q2(const HalfExpertsArgs a) {
+extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1_q2(const HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     invite();
     experts_out_1<Q2_K>(a, shared_memory);
@@ -253,12 +262,14 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     Matrix down = member(e.down, item.expert);
     const u16 *input = g < item.count ? a.middle + (u64)pairs[g] * e.inner : nullptr;
     float total[4] = {}, scale = unscale(down.format);
-    for (u32 segment = 0; segment < segments_of(e.inner); segment++) {
-        float sum[1][4] = {};
-        one_segment_of<F>(down, row, segment, input, table, sum);
+    auto part = [&](u32 i) { return Part{down, row, 2 * i}; };
+    auto vector = [&](u32, u32) { return input; };
+    auto done = [&](u32, const float (&sum)[1][4]) {
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
-    }
+    };
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * Ahead<F>::bytes;
+    warp_segments<F>(room, segments_of(e.inner), down.format, table, part, [] {}, vector, done);
 #pragma unroll
     for (u32 j = 0; j < 4; j++) {
         u32 n = 2 * t + j % 2, d = row + g + j / 2 * 8;

@@ -9,8 +9,8 @@ use crate::{
     options::CudaError,
     scratch::Halves,
     tensor::{
-        self, FEW, FEW_WARPS, HalfProductList, MANY_WARPS, ProductsArgs, knows, many_shared,
-        segments, tiles,
+        self, FEW, FEW_WARPS, HalfProductList, MANY_WARPS, MOST_SHARED, ProductsArgs, WIDEST_PIECE,
+        knows, many_shared, segments, tiles,
     },
 };
 
@@ -34,14 +34,12 @@ pub struct HalfExpertsArgs {
     pub route: RouteArgs,
     /// The product that the choice comes from.
     router: ProductsArgs,
-    /// The shared expert's output product.
-    down: ProductsArgs,
     router_blocks: u32,
-    down_blocks: u32,
     rows: u32,
     all: u32,
     per_item: u32,
     shared_items: u32,
+    inner_tiles: u32,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
@@ -68,8 +66,11 @@ pub fn suits(args: &ExpertsArgs) -> bool {
         && knows(args.shared_down.format, inner)
 }
 
-/// Tiles that a block of few rows takes one after another, where each needs all its warps.
-const INNER_PASSES: usize = 2;
+/// Blocks of few rows that fit onto a multiprocessor at a time.
+const RESIDENT: usize = 2;
+/// The most tiles that a block of few rows takes one after another: there is no shared memory for the
+/// sums of more.
+const MOST_PASSES: usize = 3;
 
 /// Bytes of the table that a format is decoded with.
 fn table_bytes(format: u32) -> usize {
@@ -84,7 +85,7 @@ pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
             kernels.allow_shared(kernel, (table + many_shared(vectors)) as u32)?;
         }
     }
-    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED))
+    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
 }
 
 /// Kernels for few rows.
@@ -100,8 +101,11 @@ const FEW_KERNELS: [Kernel; 9] = [
     Kernel::HalfExpertsOut8Q2,
 ];
 
-/// As much shared memory as every card has for one block.
-const MOST_SHARED: u32 = 99 << 10;
+/// Bytes of the pieces that the warps of a block hold: of `narrow`, for which there is a kernel, two of so
+/// many bytes a block of columns in each row, of any other format one.
+fn rooms(format: u32, narrow: Format, bytes: usize) -> usize {
+    FEW_WARPS * if format == narrow as u32 { 2 * 16 * 2 * bytes } else { WIDEST_PIECE }
+}
 
 /// Kernels for many rows, by the vectors that a block takes.
 const MANY: [(usize, [Kernel; 2]); 3] = [
@@ -130,7 +134,6 @@ pub fn run(
     beside: Beside<'_>,
 ) -> Result<(), CudaError> {
     let (router, router_blocks, router_shared) = beside.router.few(rows);
-    let (down, down_blocks, down_shared) = beside.down.few(rows);
     let mut args = HalfExpertsArgs {
         experts: *experts,
         x: halves.x,
@@ -140,13 +143,12 @@ pub fn run(
         items: halves.items,
         route: *route_args,
         router,
-        down,
         router_blocks: router_blocks as u32,
-        down_blocks: down_blocks as u32,
         rows: rows as u32,
         all: route_args.experts,
         per_item: 0,
         shared_items: 0,
+        inner_tiles: 0,
     };
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
@@ -156,38 +158,45 @@ pub fn run(
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
-    let sums = |tiles: usize| tiles * segments(hidden) * 256 * size_of::<f32>();
+    let sums = |tiles: usize| 2 * tiles * segments(hidden) * 128 * size_of::<f32>();
 
     let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
-    let shared = router_shared.max(sums(tiles(hidden)));
+    let shared = router_shared.max(FEW_WARPS * WIDEST_PIECE + sums(tiles(hidden)));
     device.launch(kernels, Kernel::RouterAndShared, grid, threads, shared, &args)?;
 
-    let [input_table, output_table] =
-        [experts.gate, experts.down].map(|stack| table_bytes(stack.first.format));
-    let inner_tiles = tiles(hidden).max(INNER_PASSES);
-    let inner_blocks = inner.div_ceil(16 * inner_tiles);
-    let iq2 = experts.gate.first.format == Format::Iq2Xxs as u32;
-    let q2 = experts.down.first.format == Format::Q2K as u32;
+    let (gate, down) = (experts.gate.first.format, experts.down.first.format);
+    let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
+    let input_rooms = table_bytes(gate) + rooms(gate, Format::Iq2Xxs, 64 + 8);
+    let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 20);
     if rows == 1 {
+        // All blocks at once, if they fit.
+        let resident = RESIDENT * device.info().multiprocessors;
+        let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, MOST_PASSES);
+        args.inner_tiles = (tiles(hidden) * passes) as u32;
         let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
-        let grid = [down_blocks + used * inner_blocks, 1, 1];
-        let shared = input_table + sums(inner_tiles).max(route_shared(route_args));
-        device.launch(kernels, kernel, grid, threads, shared.max(down_shared), &args)?;
+        let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
+        let pieces = input_rooms + sums(args.inner_tiles as usize);
+        let shared = pieces.max(table_bytes(gate) + route_shared(route_args));
+        device.launch(kernels, kernel, grid, threads, shared, &args)?;
         let kernel = if q2 { Kernel::HalfExpertsOut1Q2 } else { Kernel::HalfExpertsOut1 };
-        let shared = output_table + used * segments(inner) * 16 * size_of::<f32>();
+        let beside = if q2 { segments(inner).min(FEW_WARPS) * WIDEST_PIECE } else { 0 };
+        let shared =
+            output_rooms + beside + (used + 1) * segments(inner) * 16 * size_of::<f32>();
         return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
     }
     route(device, kernels, rows, route_args)?;
     tensor::multiply(device, kernels, beside.down, rows)?;
     args.per_item = 8;
+    args.inner_tiles = (tiles(hidden) * 2) as u32;
     let items = items(rows, used, args.all as usize, 8);
     group(device, kernels, &args)?;
     let kernel = if iq2 { Kernel::HalfExpertsIn8Iq2 } else { Kernel::HalfExpertsIn8 };
-    let shared = input_table + sums(inner_tiles);
-    device.launch(kernels, kernel, [inner_blocks, items, 1], threads, shared, &args)?;
+    let shared = input_rooms + sums(args.inner_tiles as usize);
+    let grid = [inner.div_ceil(16 * args.inner_tiles as usize), items, 1];
+    device.launch(kernels, kernel, grid, threads, shared, &args)?;
     let kernel = if q2 { Kernel::HalfExpertsOut8Q2 } else { Kernel::HalfExpertsOut8 };
     let grid = [hidden.div_ceil(16 * FEW_WARPS), items, 1];
-    device.launch(kernels, kernel, grid, threads, output_table, &args)?;
+    device.launch(kernels, kernel, grid, threads, output_rooms, &args)?;
     join(device, kernels, rows, &args)
 }
 

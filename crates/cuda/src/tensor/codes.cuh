@@ -7,8 +7,31 @@
 // What comes out is the weight times a power of two that keeps the digits of small weights: 16, for E2M1
 // codes a 16th, for halves themselves 1. `unscale` takes it out again.
 
-// Weights are read once: they should not drive out what is read again.
-__device__ __forceinline__ uint4 stream16(const void *p) { return __ldcs((const uint4 *)p); }
+// Where the codes of a row lie, in the card's memory or in shared memory, and what scales them. In shared
+// memory chunks of odd rows trade places, so that rows that are read together have different banks.
+struct Span {
+    const u8 *codes, *scales;
+    u32 swap;
+    __device__ __forceinline__ uint4 chunk(u32 at) const { return *(const uint4 *)(codes + (at ^ swap)); }
+};
+
+// Bytes of codes, and of scales, of 256 columns; and by how much chunks trade places.
+template <int F> struct Widths;
+template <> struct Widths<F16> { static const u32 codes = 512, scales = 0, swap = 16; };
+template <> struct Widths<Q8_0> { static const u32 codes = 256, scales = 16, swap = 64; };
+template <> struct Widths<FP8> { static const u32 codes = 256, scales = 0, swap = 64; };
+template <> struct Widths<MXFP4> { static const u32 codes = 128, scales = 8, swap = 16; };
+template <> struct Widths<FP4> { static const u32 codes = 128, scales = 8, swap = 16; };
+template <> struct Widths<IQ2_XXS> { static const u32 codes = 64, scales = 8, swap = 64; };
+template <> struct Widths<Q2_K> { static const u32 codes = 64, scales = 20, swap = 64; };
+template <> struct Widths<Q4_K> { static const u32 codes = 128, scales = 16, swap = 16; };
+
+// A row of a matrix, from its first column.
+template <int F> __device__ __forceinline__ Span span_of(const Matrix &m, u32 row) {
+    u64 blocks = (u64)row * (m.cols / 256);
+    const u8 *tiles = m.scales + (u64)(row / 128) * ((m.cols + 127) / 128);
+    return Span{m.codes + blocks * Widths<F>::codes, F == FP8 ? tiles : m.scales + blocks * Widths<F>::scales, 0};
+}
 
 __device__ __forceinline__ u32 word(uint4 v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
@@ -44,20 +67,20 @@ __device__ __noinline__ void run_by_floats(const Matrix &m, u32 row, u32 column,
 template <int F> struct Codes {
     u32 row, block;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void begin(const Matrix &, u32 r, u32 b, u32) { row = r, block = b; }
-    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &m, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         run_by_floats(m, row, 256 * block + start(s, t), w);
     }
 };
 
+template <> struct Widths<OTHER> { static const u32 codes = 0, scales = 0, swap = 0; };
+
 template <> struct Codes<F16> {
     uint4 q[8];
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void begin(const Matrix &, u32, u32, u32) {}
-    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
-        const u8 *codes = m.codes + 2 * ((u64)row * m.cols + 256 * block + 64 * s + 16 * t);
-        q[2 * s] = stream16(codes), q[2 * s + 1] = stream16(codes + 16);
+    __device__ __forceinline__ void begin(const Span &, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span &row, u32 block, u32 s, u32 t) {
+        u32 at = 512 * block + 128 * s + 32 * t;
+        q[2 * s] = row.chunk(at), q[2 * s + 1] = row.chunk(at + 16);
     }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
 #pragma unroll
@@ -68,12 +91,8 @@ template <> struct Codes<F16> {
 template <> struct Codes<Q8_0> {
     uint4 q[4], scales;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32) {
-        scales = __ldg((const uint4 *)(m.scales + 2 * ((u64)row * (m.cols / 32) + 8 * block)));
-    }
-    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
-        q[s] = stream16(m.codes + (u64)row * m.cols + 256 * block + 64 * s + 16 * t);
-    }
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32) { scales = *(const uint4 *)(row.scales + 16 * block); }
+    __device__ __forceinline__ void fetch(const Span &row, u32 block, u32 s, u32 t) { q[s] = row.chunk(256 * block + 64 * s + 16 * t); }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         u32 scale = pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN);
 #pragma unroll
@@ -89,13 +108,8 @@ template <> struct Codes<FP8> {
     uint4 q[4];
     u32 scales;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s, u32 t) {
-        q[s] = stream16(m.codes + (u64)row * m.cols + 256 * block + 64 * s + 16 * t);
-    }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32) {
-        const u8 *tiles = m.scales + (u64)(row / 128) * ((m.cols + 127) / 128) + 2 * block;
-        scales = tiles[0] | tiles[1] << 8;
-    }
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32) { scales = row.scales[2 * block] | row.scales[2 * block + 1] << 8; }
+    __device__ __forceinline__ void fetch(const Span &row, u32 block, u32 s, u32 t) { q[s] = row.chunk(256 * block + 64 * s + 16 * t); }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         // A code's fields, moved to where a half has them, are its value over 2^8.
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 8 + 4);
@@ -113,12 +127,11 @@ template <> struct Codes<MXFP4> {
     uint4 q[2];
     u32 scales;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
-        u64 first = (u64)row * (m.cols / 32) + 8 * block + 2 * t;
-        q[0] = stream16(m.codes + 16 * first), q[1] = stream16(m.codes + 16 * first + 16);
-        scales = *(const u16 *)(m.scales + first);
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
+        q[0] = row.chunk(128 * block + 32 * t), q[1] = row.chunk(128 * block + 32 * t + 16);
+        scales = *(const u16 *)(row.scales + 8 * block + 2 * t);
     }
-    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         // A code's fields, moved to where a half has them, are its value over 2^14.
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
@@ -137,12 +150,11 @@ template <> struct Codes<FP4> {
     uint4 q[2];
     u32 scales;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
-        const u8 *codes = m.codes + ((u64)row * m.cols + 256 * block + 64 * t) / 2;
-        q[0] = stream16(codes), q[1] = stream16(codes + 16);
-        scales = *(const u16 *)(m.scales + (u64)row * (m.cols / 32) + 8 * block + 2 * t);
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
+        q[0] = row.chunk(128 * block + 32 * t), q[1] = row.chunk(128 * block + 32 * t + 16);
+        scales = *(const u16 *)(row.scales + 8 * block + 2 * t);
     }
-    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
 #pragma unroll
@@ -162,12 +174,11 @@ template <> struct Codes<IQ2_XXS> {
     uint4 q;
     uint2 sizes;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
-        u64 at = (u64)row * (m.cols / 256) + block;
-        q = stream16(m.codes + 64 * at + 16 * t);
-        sizes = __ldg((const uint2 *)(m.scales + 8 * at));
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
+        q = row.chunk(64 * block + 16 * t);
+        sizes = *(const uint2 *)(row.scales + 8 * block);
     }
-    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32 t, u32 (&w)[8]) const {
         u32 indices = s < 2 ? q.x : q.z, signs = s < 2 ? q.y : q.w;
         // d (n + 1/2) / 4, times 16
@@ -185,14 +196,13 @@ template <> struct Codes<Q2_K> {
     uint4 q;
     u32 first, second, sizes;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return t / 2 * 128 + 32 * s + 16 * (t % 2); }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
-        u64 at = (u64)row * (m.cols / 256) + block;
-        q = stream16(m.codes + 64 * at + 16 * t);
-        const u8 *meta = m.scales + 20 * at;
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
+        q = row.chunk(64 * block + 16 * t);
+        const u8 *meta = row.scales + 20 * block;
         first = *(const u32 *)(meta + t / 2 * 8), second = *(const u32 *)(meta + t / 2 * 8 + 4);
         sizes = *(const u32 *)(meta + 16);
     }
-    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
         u32 times = both(16.0f * f16_to_f32((u16)sizes) * (float)(code & 15));
@@ -209,12 +219,11 @@ template <> struct Codes<Q2_K> {
 template <> struct Codes<Q4_K> {
     uint4 q[2], meta;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 32 * (s % 2) + 16 * (s / 2); }
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block, u32 t) {
-        u64 at = (u64)row * (m.cols / 256) + block;
-        q[0] = stream16(m.codes + 128 * at + 32 * t), q[1] = stream16(m.codes + 128 * at + 32 * t + 16);
-        meta = __ldg((const uint4 *)(m.scales + 16 * at));
+    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
+        q[0] = row.chunk(128 * block + 32 * t), q[1] = row.chunk(128 * block + 32 * t + 16);
+        meta = *(const uint4 *)(row.scales + 16 * block);
     }
-    __device__ __forceinline__ void fetch(const Matrix &, u32, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         // Six bits each: of the first four sub-blocks whole, of the others four and two.
         u32 j = 2 * t + s % 2, shift = j % 4 * 8;
@@ -253,4 +262,12 @@ __device__ __forceinline__ float unscale(u32 format) { return format == F16 ? 1.
     switch (format) {                      \
     case IQ2_XXS: BODY(IQ2_XXS); break;    \
     default: FOR_CODES(format, BODY)       \
+    }
+
+// The same where `F` may be the format.
+#define FOR_CODES_OF(F, format, BODY)      \
+    if (F != ANY) {                        \
+        BODY(F == ANY ? OTHER : F);        \
+    } else {                               \
+        FOR_CODES(format, BODY)            \
     }

@@ -38,24 +38,21 @@ __device__ __forceinline__ void mma_run(float (&d)[4], const u32 (&a)[8], const 
     mma(d, a[6], b[6], a[7], b[7], high.z, high.w);
 }
 
-// What a lane holds of 16 rows of weights.
+// What a lane holds of 16 rows of weights: a block of two of them.
 template <int F> struct Tile {
     Codes<F> a, b;
-    __device__ __forceinline__ void begin(const Matrix &m, u32 row, u32 block) {
-        u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-        a.begin(m, min(row + g, m.rows - 1), block, t);
-        b.begin(m, min(row + g + 8, m.rows - 1), block, t);
+    __device__ __forceinline__ void begin(const Span &upper, const Span &lower, u32 block) {
+        a.begin(upper, block, threadIdx.x % 4);
+        b.begin(lower, block, threadIdx.x % 4);
     }
-    __device__ __forceinline__ void fetch(const Matrix &m, u32 row, u32 block, u32 s) {
-        u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-        a.fetch(m, min(row + g, m.rows - 1), block, s, t);
-        b.fetch(m, min(row + g + 8, m.rows - 1), block, s, t);
+    __device__ __forceinline__ void fetch(const Span &upper, const Span &lower, u32 block, u32 s) {
+        a.fetch(upper, block, s, threadIdx.x % 4);
+        b.fetch(lower, block, s, threadIdx.x % 4);
     }
-    __device__ __forceinline__ void load(const Matrix &m, u32 row, u32 block) {
-        begin(m, row, block);
-#pragma unroll
-        for (u32 s = 0; s < 4; s++) fetch(m, row, block, s);
-    }
+};
+
+template <> struct Tile<OTHER> {
+    Codes<OTHER> a, b;
 };
 
 // One block of 256 columns. `x` is the lane's vector in each group of 8, at the block; null: there is none.
@@ -81,13 +78,137 @@ template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &
     }
 }
 
-// Asks for a block of 16 rows, where it is wider than what the warps of a tile can hold.
-template <int F> __device__ __forceinline__ void expect_block(const Matrix &m, u32 row, u32 block) {
-    const int bytes = F == F16 ? 512 : F == Q8_0 || F == FP8 ? 256 : 0;
-    u32 lane = threadIdx.x % 32;
-    const u8 *codes = m.codes + ((u64)min(row + lane / 2, m.rows - 1) * (m.cols / 256) + block) * bytes;
+__device__ __forceinline__ void copy_async(void *shared, const void *global) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void copy_word_async(void *shared, const void *global) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+
+// So many columns of 16 rows as a warp keeps in shared memory at a time: a segment, or half of one.
+template <int F> struct Piece {
+    static const u32 blocks = F == F16 ? 1 : 2, per_segment = 2 / blocks;
+    static const u32 codes = blocks * Widths<F>::codes, scales = blocks * Widths<F>::scales;
+    static const u32 bytes = 16 * (codes + scales);
+};
+
+// Bytes of the largest piece.
+static const u32 WIDEST_PIECE = 16 * (512 + 32);
+
+// One piece of a matrix: from this row and block on.
+struct Part {
+    const Matrix &m;
+    u32 row, block;
+};
+
+// Asks for a piece. Rows beyond the last are the last.
+template <int F> __device__ __forceinline__ void stage(u8 *room, const Part &of) {
+    if (F == OTHER) return;
+    u32 lane = threadIdx.x % 32, blocks = of.m.cols / 256, count = min(Piece<F>::blocks, blocks - of.block);
+    u32 chunks = count * Widths<F>::codes / 16, words = count * Widths<F>::scales / 4;
+    for (u32 i = lane; i < 16 * chunks; i += 32) {
+        u32 r = i / chunks, at = i % chunks * 16;
+        u64 first = (u64)min(of.row + r, of.m.rows - 1) * blocks + of.block;
+        copy_async(room + r * Piece<F>::codes + (at ^ (r % 2 * Widths<F>::swap)), of.m.codes + first * Widths<F>::codes + at);
+    }
+    for (u32 i = lane; i < 16 * words; i += 32) {
+        u32 r = i / words, at = i % words * 4;
+        u64 first = (u64)min(of.row + r, of.m.rows - 1) * blocks + of.block;
+        copy_word_async(room + 16 * Piece<F>::codes + r * Piece<F>::scales + at, of.m.scales + first * Widths<F>::scales + at);
+    }
+}
+
+// A row of a piece that has come.
+template <int F> __device__ __forceinline__ Span staged(const u8 *room, const Part &of, u32 r) {
+    const u8 *scales = room + 16 * Piece<F>::codes + r * Piece<F>::scales;
+    if (F == FP8) scales = of.m.scales + (u64)(min(of.row + r, of.m.rows - 1) / 128) * ((of.m.cols + 127) / 128) + 2 * of.block;
+    return Span{room + r * Piece<F>::codes, scales, r % 2 * Widths<F>::swap};
+}
+
+// A piece times up to 8 N vectors; `x` as in `few_block`, at the piece's first block.
+template <int F, int N> __device__ __forceinline__ void multiply_piece(const u8 *room, const Part &of, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
+    u32 g = threadIdx.x % 32 / 4, blocks = of.m.cols / 256;
+    Span upper = staged<F>(room, of, g), lower = staged<F>(room, of, g + 8);
 #pragma unroll
-    for (int at = 0; at < bytes; at += 256) prefetch(codes + at + lane % 2 * 128);
+    for (u32 k = 0; k < Piece<F>::blocks; k++) {
+        if (of.block + k >= blocks) break;
+        Tile<F> tile;
+        tile.begin(upper, lower, k);
+#pragma unroll
+        for (u32 s = 0; s < 4; s++) tile.fetch(upper, lower, k, s);
+        const u16 *here[N];
+#pragma unroll
+        for (int n = 0; n < N; n++) here[n] = x[n] ? x[n] + 256 * k : nullptr;
+        few_block<F, N>(of.m, tile, here, table, sum);
+    }
+}
+
+template <int N> __device__ __forceinline__ void multiply_other(const Part &of, const u16 *const (&x)[N], float (&sum)[N][4]) {
+    u32 g = threadIdx.x % 32 / 4;
+    for (u32 block = of.block; block < min(of.block + 2, of.m.cols / 256); block++) {
+        Tile<OTHER> tile;
+        tile.a.row = min(of.row + g, of.m.rows - 1), tile.b.row = min(of.row + g + 8, of.m.rows - 1);
+        tile.a.block = tile.b.block = block;
+        const u16 *here[N];
+#pragma unroll
+        for (int n = 0; n < N; n++) here[n] = x[n] ? x[n] + 256 * (block - of.block) : nullptr;
+        few_block<OTHER, N>(of.m, tile, here, nullptr, sum);
+    }
+}
+
+// A warp's work: segments of tiles, one after another, `D` pieces ahead in `room`. `part(i)` says which the
+// i-th segment is; what it says must be known when it is asked for.
+template <int F, int D, class Which> __device__ __forceinline__ void begin_segments(u8 *room, u32 count, Which part) {
+#pragma unroll
+    for (u32 i = 0; i < D; i++) {
+        if (i < count * Piece<F>::per_segment) {
+            Part of = part(i / Piece<F>::per_segment);
+            of.block += i % Piece<F>::per_segment;
+            if (of.block < of.m.cols / 256) stage<F>(room + i * Piece<F>::bytes, of);
+        }
+        copies_begun();
+    }
+}
+
+// The rest of it. `input(i, n)` is the lane's n-th vector of the i-th segment, from its first column, or null;
+// `done(i, sums)` takes what has come out.
+template <int F, int N, int D, class Which, class Input, class Done>
+__device__ __forceinline__ void end_segments(u8 *room, u32 count, const Iq2Table *table, Which part, Input input, Done done) {
+    const u32 pieces = Piece<F>::per_segment;
+    for (u32 i = 0; i < count; i++) {
+        float sum[N][4] = {};
+        for (u32 p = 0; p < pieces; p++) {
+            Part of = part(i);
+            of.block += p;
+            u8 *here = room + (i * pieces + p) % D * Piece<F>::bytes;
+            const u16 *x[N];
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                x[n] = input(i, n);
+                if (x[n]) x[n] += (u64)of.block * 256;
+            }
+            copies_done<D - 1>();
+            __syncwarp();
+            if (F == OTHER)
+                multiply_other<N>(of, x, sum);
+            else if (of.block < of.m.cols / 256)
+                multiply_piece<F == OTHER ? Q8_0 : F, N>(here, of, x, table, sum);
+            __syncwarp();
+            u32 next = i * pieces + p + D;
+            if (next < count * pieces) {
+                Part ahead = part(next / pieces);
+                ahead.block += next % pieces;
+                if (ahead.block < ahead.m.cols / 256) stage<F>(here, ahead);
+            }
+            copies_begun();
+        }
+        done(i, sum);
+    }
 }
 
 // Puts a segment's sums to where all segments of the tile are added.
@@ -101,39 +222,20 @@ template <int N> __device__ __forceinline__ void put_segment(float *at, const fl
     }
 }
 
-// Segments `first`, `first + step`, ... of 16 rows times up to 8 N vectors. The first weights are asked
-// for before the input is there: `ready` waits for it.
-template <int F, int N, class Ready>
-__device__ __forceinline__ void few_segments(const Matrix &m, u32 row, u32 first, u32 step, const u16 *const (&input)[N], const Iq2Table *table, float *partial, Ready ready) {
-    u32 blocks = m.cols / 256;
-    Tile<F> tile;
-    if (2 * first < blocks) tile.load(m, row, 2 * first);
-    if (2 * first + 1 < blocks) expect_block<F>(m, row, 2 * first + 1);
-    ready();
-    for (u32 segment = first; 2 * segment < blocks; segment += step) {
-        float sum[N][4] = {};
-        for (u32 block = 2 * segment; block < min(2 * segment + 2, blocks); block++) {
-            if (block > 2 * first) tile.load(m, row, block);
-            const u16 *x[N];
-#pragma unroll
-            for (int n = 0; n < N; n++) x[n] = input[n] ? input[n] + 256 * block : nullptr;
-            few_block<F, N>(m, tile, x, table, sum);
-        }
-        put_segment<N>(partial + segment * 128 * N, sum);
-    }
-}
-
 // Warps that share a tile.
 __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols), FEW_WARPS); }
 
+// For a format that is known when the kernel is compiled, or for whichever there is.
+static const int ANY = -2;
+
 // What block `block` of a list does; every thread of it must call this.
-template <int N> __device__ __forceinline__ void half_products(const HalfProductsArgs &a, u32 block, float *partial) {
+template <int N, int F> __device__ __forceinline__ void half_products(const HalfProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= block) i++;
     const HalfProduct &p = a.products[i];
     const Matrix m = p.p.m;
     u32 first = blockIdx.y * 8 * N, warp = threadIdx.x / 32;
-    if (!p.x) {
+    if (F == ANY && !p.x) {
         await();
         u32 row = (block - p.p.first_block) * FEW_WARPS + warp;
         if (row < m.rows)
@@ -145,7 +247,15 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
         return;
     }
     u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share;
-    u32 tile = warp / share, row = ((block - p.p.first_block) * tiles + tile) * 16;
+    u32 tile = warp / share, lead = warp % share, row = ((block - p.p.first_block) * tiles + tile) * 16;
+    u32 mine = tile < tiles && row < m.rows ? (segments - lead + share - 1) / share : 0;
+    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * WIDEST_PIECE;
+    float *partial = (float *)(rooms + FEW_WARPS * WIDEST_PIECE);
+    auto part = [&](u32 i) { return Part{m, row, 2 * (lead + i * share)}; };
+#define BODY(G) begin_segments<G, 1>(room, mine, part)
+    FOR_CODES_OF(F, m.format, BODY)
+#undef BODY
+    await();
     // Tiles do not cross groups: a group's rows are a multiple of 16.
     u32 group = p.p.group_rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
     const u16 *input[N];
@@ -154,14 +264,11 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
         u32 r = first + 8 * n + threadIdx.x % 32 / 4;
         input[n] = r < a.rows ? p.x + (u64)r * p.p.x_stride + (u64)group * p.p.group_stride : nullptr;
     }
-    auto ready = [] { await(); };
-    if (tile < tiles && row < m.rows) {
-#define BODY(F) few_segments<F, N>(m, row, warp % share, share, input, nullptr, partial + tile * segments * 128 * N, ready)
-        FOR_CODES(m.format, BODY)
+    auto vector = [&](u32, u32 n) { return input[n]; };
+    auto done = [&](u32 i, const float (&sum)[N][4]) { put_segment<N>(partial + (tile * segments + lead + i * share) * 128 * N, sum); };
+#define BODY(G) end_segments<G, N, 1>(room, mine, nullptr, part, vector, done)
+    FOR_CODES_OF(F, m.format, BODY)
 #undef BODY
-    } else {
-        await();
-    }
     __syncthreads();
     float scale = unscale(m.format);
     for (u32 o = threadIdx.x; o < tiles * 128 * N; o += blockDim.x) {
@@ -181,11 +288,23 @@ template <int N> __device__ __forceinline__ void half_products(const HalfProduct
 extern "C" __global__ void __launch_bounds__(256, 2) half_products_8(const HalfProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
     invite();
-    half_products<1>(a, blockIdx.x, (float *)shared_memory);
+    half_products<1, ANY>(a, blockIdx.x, shared_memory);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 3) half_products_8_q8(const HalfProductsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    half_products<1, Q8_0>(a, blockIdx.x, shared_memory);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) half_products_16(const HalfProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
     invite();
-    half_products<2>(a, blockIdx.x, (float *)shared_memory);
+    half_products<2, ANY>(a, blockIdx.x, shared_memory);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) half_products_16_q8(const HalfProductsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    half_products<2, Q8_0>(a, blockIdx.x, shared_memory);
 }

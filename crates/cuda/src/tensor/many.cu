@@ -7,13 +7,38 @@ static const u32 MANY_WARPS = 4;
 // neighbouring vectors lie in different banks.
 static const u32 CHUNKS = 33;
 
-__device__ __forceinline__ void copy_async(void *shared, const void *global) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
+// Asks for a block of 16 rows a while before it is read.
+template <int F> __device__ __forceinline__ void expect_block(const Matrix &m, u32 row, u32 block) {
+    const int bytes = Widths<F>::codes;
+    u32 lane = threadIdx.x % 32;
+    if (bytes < 256) return;
+    const u8 *codes = m.codes + ((u64)min(row + lane / 2, m.rows - 1) * (m.cols / 256) + block) * bytes;
+#pragma unroll
+    for (int at = 0; at < bytes; at += 256) prefetch(codes + at + lane % 2 * 128);
 }
 
-__device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// 16 rows of a matrix, as a warp's lanes read them from the card's memory.
+template <int F> struct Rows {
+    Span upper, lower;
+    u32 first, second;
+    __device__ __forceinline__ Rows(const Matrix &m, u32 row) {
+        u32 g = threadIdx.x % 32 / 4;
+        first = min(row + g, m.rows - 1), second = min(row + g + 8, m.rows - 1);
+        upper = span_of<F>(m, first), lower = span_of<F>(m, second);
+    }
+    __device__ __forceinline__ void begin(Tile<F> &tile, u32 block) const { tile.begin(upper, lower, block), tile.fetch(upper, lower, block, 0); }
+    __device__ __forceinline__ void fetch(Tile<F> &tile, u32 block, u32 s) const { tile.fetch(upper, lower, block, s); }
+};
 
-template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+template <> struct Rows<OTHER> {
+    u32 first, second;
+    __device__ __forceinline__ Rows(const Matrix &m, u32 row) {
+        u32 g = threadIdx.x % 32 / 4;
+        first = min(row + g, m.rows - 1), second = min(row + g + 8, m.rows - 1);
+    }
+    __device__ __forceinline__ void begin(Tile<OTHER> &tile, u32 block) const { tile.a = {first, block}, tile.b = {second, block}; }
+    __device__ __forceinline__ void fetch(Tile<OTHER> &, u32, u32) const {}
+};
 
 // Where a chunk lies: the four lanes of a row read chunks in different banks, whatever runs a format has.
 __device__ __forceinline__ u32 place(u32 vector, u32 chunk) { return vector * CHUNKS + (chunk ^ ((chunk >> 3 & 3) << 1)); }
@@ -35,12 +60,12 @@ template <int F, int N>
 __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const Vectors<N> &vectors, uint4 *stage, const Iq2Table *table, float (&total)[2][N][4]) {
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, blocks = upper.cols / 256;
     float sum[2][N][4] = {};
+    Rows<F> upper_rows(upper, upper_row), lower_rows(lower, lower_row);
     copy_block<N>(stage, vectors, 0);
     for (u32 block = 0; block < blocks; block++) {
         uint4 *here = stage + (block % 2) * 8 * N * CHUNKS;
         Tile<F> tiles[2];
-        tiles[0].begin(upper, upper_row, block), tiles[0].fetch(upper, upper_row, block, 0);
-        tiles[1].begin(lower, lower_row, block), tiles[1].fetch(lower, lower_row, block, 0);
+        upper_rows.begin(tiles[0], block), lower_rows.begin(tiles[1], block);
         if (block + 1 < blocks) {
             copy_block<N>(stage + ((block + 1) % 2) * 8 * N * CHUNKS, vectors, block + 1);
             expect_block<F>(upper, upper_row, block + 1);
@@ -53,7 +78,7 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
 #pragma unroll
         for (u32 s = 0; s < 4; s++) {
             u32 a[2][8], b[2][8], chunk = Codes<F>::start(s, t) / 8;
-            if (s < 3) tiles[0].fetch(upper, upper_row, block, s + 1), tiles[1].fetch(lower, lower_row, block, s + 1);
+            if (s < 3) upper_rows.fetch(tiles[0], block, s + 1), lower_rows.fetch(tiles[1], block, s + 1);
             tiles[0].a.run(upper, table, s, t, a[0]);
             tiles[0].b.run(upper, table, s, t, b[0]);
             tiles[1].a.run(lower, table, s, t, a[1]);

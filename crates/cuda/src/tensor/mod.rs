@@ -29,6 +29,11 @@ const MANY_VECTORS: usize = 64;
 /// The most vectors that are few.
 pub const FEW: usize = 16;
 
+/// Shared memory that a warp has for the widest pieces of weights.
+pub const WIDEST_PIECE: usize = 16 * (512 + 32);
+/// As much shared memory as every card has for one block.
+pub const MOST_SHARED: usize = 99 << 10;
+
 /// Shared memory of a block that holds `vectors` vectors, two blocks of columns of each.
 pub fn many_shared(vectors: usize) -> usize {
     2 * vectors * 33 * 16
@@ -98,7 +103,7 @@ impl HalfProduct {
         (self.product.rows() as usize).div_ceil(per_block)
     }
 
-    fn shared(&self) -> usize {
+    fn sums(&self) -> usize {
         let cols = self.product.cols() as usize;
         if self.x == 0 { 0 } else { tiles(cols) * segments(cols) * 128 * size_of::<f32>() }
     }
@@ -109,8 +114,10 @@ impl HalfProduct {
 pub struct HalfProductList {
     few: ProductList,
     many: ProductList,
-    /// Bytes of shared memory for up to 8 vectors.
-    shared: usize,
+    /// Bytes of shared memory for the sums of up to 8 vectors.
+    sums: usize,
+    /// Whether all are of Q8_0, for which there are kernels.
+    q8: bool,
 }
 
 impl HalfProductList {
@@ -131,7 +138,8 @@ impl HalfProductList {
         Ok(HalfProductList {
             few: list(HalfProduct::few_blocks)?,
             many: list(|p| (p.product.rows() as usize).div_ceil(MANY_ROWS))?,
-            shared: products.iter().map(HalfProduct::shared).max().unwrap_or(0),
+            sums: products.iter().map(HalfProduct::sums).max().unwrap_or(0),
+            q8: products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32),
         })
     }
 }
@@ -140,9 +148,9 @@ impl HalfProductList {
     /// For a kernel that does the products of a few rows beside other things: the list, the blocks that
     /// it needs, the shared memory of one.
     pub fn few(&self, rows: usize) -> (ProductsArgs, usize, usize) {
-        let HalfProductList { few, shared, .. } = *self;
+        let HalfProductList { few, sums, .. } = *self;
         let args = ProductsArgs { products: few.address, count: few.count, rows: rows as u32 };
-        (args, few.blocks, shared)
+        (args, few.blocks, FEW_WARPS * WIDEST_PIECE + sums)
     }
 }
 
@@ -160,8 +168,12 @@ unsafe impl Args for ProductsArgs {}
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
-    kernels.allow_shared(Kernel::HalfProductsMany, many_shared(MANY_VECTORS) as u32)?;
-    kernels.allow_shared(Kernel::HalfProducts16, 2 * (segments(WIDEST) * 512) as u32)
+    use Kernel::{
+        HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8, HalfProductsMany,
+    };
+    [HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8, HalfProductsMany]
+        .into_iter()
+        .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
 }
 
 /// Does the products for `rows` rows of the batch.
@@ -178,11 +190,18 @@ pub fn multiply(
         let (threads, shared) = (32 * MANY_WARPS as u32, many_shared(MANY_VECTORS));
         return device.launch(kernels, Kernel::HalfProductsMany, grid, threads, shared, &args);
     }
-    let (kernel, shared) = match rows {
-        ..=8 => (Kernel::HalfProducts8, list.shared),
-        _ => (Kernel::HalfProducts16, 2 * list.shared),
+    let rooms = FEW_WARPS * WIDEST_PIECE;
+    let both = rooms + 2 * list.sums;
+    let wide = rows > 8 && both <= MOST_SHARED;
+    let kernel = match (wide, list.q8) {
+        (false, false) => Kernel::HalfProducts8,
+        (false, true) => Kernel::HalfProducts8Q8,
+        (true, false) => Kernel::HalfProducts16,
+        (true, true) => Kernel::HalfProducts16Q8,
     };
-    device.launch(kernels, kernel, [of.blocks, 1, 1], 32 * FEW_WARPS as u32, shared, &args)
+    let (tiles, shared) =
+        if wide { (1, both) } else { (rows.div_ceil(8), rooms + list.sums) };
+    device.launch(kernels, kernel, [of.blocks, tiles, 1], 32 * FEW_WARPS as u32, shared, &args)
 }
 
 #[cfg(test)]
