@@ -105,6 +105,14 @@ pub enum CudaError {
         /// What does not fit.
         what: String,
     },
+    /// More matrices with one input than a launch takes.
+    #[error("{count} matrices are multiplied with one vector, {most} can be")]
+    TooManyProducts {
+        /// So many.
+        count: usize,
+        /// The most.
+        most: usize,
+    },
     /// The model's rows cannot be encoded.
     #[error("{model}: the cached rows have a shape that cannot be packed: {source}")]
     Rows {

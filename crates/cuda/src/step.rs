@@ -82,7 +82,7 @@ impl Step {
             indexer::score_shared(index.heads, index.dim) as u32,
         )?;
         tensor::prepare(kernels)?;
-        experts::tensor::prepare(kernels)?;
+        experts::tensor::prepare(device, kernels)?;
         attend::tensor::prepare(device, kernels)?;
         let scratch = Scratch::new(device, config, rows, fast)?;
         let told = round::upload_bytes(rows, frequencies);

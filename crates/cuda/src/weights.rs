@@ -41,12 +41,11 @@ pub struct Compressor {
 }
 
 /// Products that are launched together.
-#[derive(Clone, Copy)]
 pub enum Products {
     /// In full precision.
     Floats(ProductList),
     /// On tensor cores, as far as their formats allow.
-    Halves(HalfProductList),
+    Halves(Box<HalfProductList>),
 }
 
 impl Products {
@@ -201,7 +200,8 @@ impl<'a> Loader<'a> {
     /// Lists products that are launched together, for the kernels that will run them.
     fn products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
         if self.fast {
-            return HalfProductList::new(products, |list| self.put(list)).map(Products::Halves);
+            return HalfProductList::new(products, |list| self.put(list))
+                .map(|list| Products::Halves(Box::new(list)));
         }
         let plain = products.iter().map(HalfProduct::plain).collect();
         ProductList::new(plain, |list| self.put(list)).map(Products::Floats)

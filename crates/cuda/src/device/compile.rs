@@ -88,7 +88,12 @@ fn compile(target: &str) -> Result<Vec<u8>, String> {
     }
     let source = CString::new(KERNEL_SOURCE).map_err(|e| e.to_string())?;
     let program = result::create_program(&source, Some(c"ds4.cu")).map_err(|e| format!("{e:?}"))?;
-    let options = [format!("--gpu-architecture={target}"), "--std=c++17".into()];
+    let options = [
+        format!("--gpu-architecture={target}"),
+        "--std=c++17".into(),
+        // Lambdas that take anything cannot say where they run.
+        "--device-as-default-execution-space".into(),
+    ];
     // SAFETY: the program was made above and is destroyed below, whatever happens in between.
     let made = unsafe { result::compile_program(program, &options) }
         .map_err(|error| {

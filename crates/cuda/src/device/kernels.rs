@@ -58,6 +58,7 @@ kernels! {
     ExpertsIn = "experts_in",
     ExpertsOut = "experts_out",
     RouterAndShared = "router_and_shared",
+    RouterAndSharedQ8 = "router_and_shared_q8",
     HalfExpertsIn1 = "half_experts_in_1",
     HalfExpertsIn1Iq2 = "half_experts_in_1_iq2",
     HalfExpertsIn8 = "half_experts_in_8",

@@ -14,9 +14,26 @@ struct RouteArgs {
 
 __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : x < -20.0f ? expf(x) : log1pf(expf(x)); }
 
+// The largest keys come first, the lowest index of equal ones. A warp chooses: a lane looks after every
+// 32nd key, of up to 1024.
+__device__ __forceinline__ void pick_largest(const u32 *keys, u32 count, u32 used, u32 *picks) {
+    u32 lane = threadIdx.x % 32, taken = 0, best = 0, at = NOWHERE;
+    auto look = [&] {
+        at = NOWHERE, best = 0;
+        for (u32 e = lane, j = 0; e < count; e += 32, j++)
+            if (!(taken >> j & 1) && (at == NOWHERE || keys[e] > best)) at = e, best = keys[e];
+    };
+    look();
+    for (u32 k = 0; k < used; k++) {
+        u32 largest = __reduce_max_sync(FULL, best);
+        u32 pick = __reduce_min_sync(FULL, best == largest ? at : NOWHERE);
+        if (lane == 0) picks[k] = pick;
+        if (at == pick) taken |= 1u << (at / 32), look();
+    }
+}
+
 // A row's choice, left in shared memory: the experts in `picks`, `used` of them, and behind them their
-// weights. `scores` has room for two words for each expert. An expert's place is the number of those that
-// come before it: all threads count at once.
+// weights. `scores` has room for two words for each expert.
 __device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scores, u32 *picks) {
     u32 *keys = (u32 *)(scores + a.experts);
     for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
@@ -27,14 +44,7 @@ __device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scor
     if (a.table && threadIdx.x < a.used) picks[threadIdx.x] = a.table[(u64)a.rows[r].token * a.used + threadIdx.x];
     __syncthreads();
     if (!a.table) {
-        // The largest key comes first, the lowest index of equal ones.
-        for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
-            u32 key = keys[e], place = 0;
-#pragma unroll 8
-            for (u32 other = 0; other < a.experts; other++)
-                place += keys[other] > key || (keys[other] == key && other < e);
-            if (place < a.used) picks[place] = e;
-        }
+        if (threadIdx.x < 32) pick_largest(keys, a.experts, a.used, picks);
         __syncthreads();
     }
     float sum = 0.0f;

@@ -18,7 +18,7 @@ struct HalfExpertsArgs {
     u32 *order;    // pairs, by expert
     Item *items;   // the first says in `count` how many follow
     RouteArgs route;
-    HalfProductsArgs router; // its product
+    FewProductsArgs router;  // its product, of few rows
     u32 router_blocks, rows, experts, per_item;
     u32 shared_items; // 1: the shared expert's pairs are sorted with the others
     u32 inner_tiles;  // of few rows: tiles of 16 inner values that a block takes
@@ -45,20 +45,12 @@ template <> struct Ahead<ANY> {
     static const u32 bytes = WIDEST_PIECE;
 };
 
-// A warp's segments, whose matrices have one format, times up to 8 vectors.
-// `ready` waits for the vectors; every thread of the block must call this.
-template <int F, class Which, class Ready, class Input, class Done>
-__device__ __forceinline__ void warp_segments(u8 *room, u32 count, u32 format, const Iq2Table *table, Which part, Ready ready, Input input, Done done) {
-    const int D = Ahead<F>::pieces;
-    if (F != ANY) {
-        begin_segments<F == ANY ? OTHER : F, D>(room, count, part);
-        ready();
-        return end_segments<F == ANY ? OTHER : F, 1, D>(room, count, table, part, input, done);
+#define FOR_EXPERT_CODES_OF(F, format, BODY) \
+    if constexpr (F != ANY) {                \
+        BODY(F);                             \
+    } else {                                 \
+        FOR_EXPERT_CODES(format, BODY)       \
     }
-#define BODY(G) begin_segments<G, 1>(room, count, part), ready(), end_segments<G, 1, 1>(room, count, table, part, input, done)
-    FOR_EXPERT_CODES(format, BODY)
-#undef BODY
-}
 
 // ------------------------------------------------------------------ few rows
 
@@ -71,27 +63,52 @@ struct Inner {
 
 __device__ __forceinline__ u32 tiles_at_once(u32 cols) { return FEW_WARPS / sharers(cols); }
 
+// The segments `lead`, `lead + share`, ... of every `groups`-th tile: gate and up in turns.
+template <int F> struct InnerWalk {
+    const Matrix &gate, &up;
+    Strip<F> gate_strip, up_strip;
+    u32 segment, lead, share, segments, tile, groups, row;
+    bool is_up;
+    __device__ __forceinline__ InnerWalk(const Inner &of, u32 tile, u32 lead, u32 groups)
+        : gate(of.gate), up(of.up), gate_strip(of.gate, min((of.first + tile) * 16, of.gate.rows - 1)), up_strip(of.up, min((of.first + tile) * 16, of.gate.rows - 1)),
+          segment(lead), lead(lead), share(sharers(of.gate.cols)), segments(segments_of(of.gate.cols)), tile(tile), groups(groups), row((of.first + tile) * 16), is_up(false) {}
+    __device__ __forceinline__ Strip<F> strip() const { return is_up ? up_strip : gate_strip; }
+    __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
+    __device__ __forceinline__ void next() {
+        is_up = !is_up;
+        if (is_up) return;
+        segment += share;
+        if (segment < segments) return;
+        segment = lead, tile += groups, row += 16 * groups;
+        if (row < gate.rows) gate_strip = Strip<F>(gate, row), up_strip = Strip<F>(up, row);
+    }
+};
+
+// `ready` waits for the input; every thread of the block must call this.
 template <int F, class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
     float *partial = (float *)(rooms + FEW_WARPS * Ahead<F>::bytes);
-    // A warp takes the segments lead, lead + share, ... of every `groups`-th tile: gate and up in turns.
-    u32 tile = warp / share, lead = warp % share, of_tile = (segments - lead + share - 1) / share;
-    u32 tiles = tile < groups && of.tiles > tile ? (of.tiles - tile + groups - 1) / groups : 0;
-    auto part = [&](u32 i) { return Part{i % 2 ? of.up : of.gate, (of.first + tile + i / 2 / of_tile * groups) * 16, 2 * (lead + i / 2 % of_tile * share)}; };
-    auto vector = [&](u32, u32) { return input; };
-    auto done = [&](u32 i, const float (&sum)[1][4]) {
-        u32 t = tile + i / 2 / of_tile * groups, segment = lead + i / 2 % of_tile * share;
-        put_segment<1>(partial + ((t * 2 + i % 2) * segments + segment) * 128, sum);
-    };
-    warp_segments<F>(rooms + warp * Ahead<F>::bytes, 2 * tiles * of_tile, of.gate.format, table, part, ready, vector, done);
+    u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
+    u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = 2 * tiles * ((segments - lead + share - 1) / share);
+    u8 *room = rooms + warp * Ahead<F>::bytes;
+    const u16 *const x[1] = {input};
+    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put_segment<1>(partial + ((walk.tile * 2 + walk.is_up) * segments + walk.segment) * 128, sum, count); };
+#define BODY(G)                                                                                                               \
+    {                                                                                                                         \
+        Pipe<G, Ahead<F>::pieces, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups)); \
+        pipe.begin();                                                                                                         \
+        ready();                                                                                                              \
+        pipe.template end<1>(x, table, done);                                                                                 \
+    }
+    FOR_EXPERT_CODES_OF(F, of.gate.format, BODY)
+#undef BODY
     __syncthreads();
     float scale = unscale(of.gate.format);
-    for (u32 o = threadIdx.x; o < of.tiles * 16 * count; o += blockDim.x) {
-        u32 row = o % 16, which = o / 16 % of.tiles, n = o / 16 / of.tiles, i = (of.first + which) * 16 + row;
-        if (i >= e.inner) continue;
-        const float *sums = partial + which * segments * 256 + row * 8 + n;
+    for (u32 o = threadIdx.x; o < all * 16 * count; o += blockDim.x) {
+        u32 row = o % 16, n = o / 16 / all, which = o / 16 % all, i = (of.first + which) * 16 + row;
+        const float *sums = partial + which * segments * 256 + n * 16 + row;
         float g = 0.0f, u = 0.0f;
         for (u32 s = 0; s < segments; s++) g += sums[s * 128], u += sums[(segments + s) * 128];
         float m = swiglu(g * scale, u * scale, of.limit) * weights[n];
@@ -100,18 +117,16 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
 }
 
 // The router's product, and the inner vectors of the shared expert, which nobody has to choose.
-extern "C" __global__ void __launch_bounds__(256, 2) router_and_shared(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
+template <int F> __device__ __forceinline__ void router_and_shared_inner(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8];
     __shared__ float ones[8];
     const ExpertsArgs &e = a.e;
-    invite();
     if (blockIdx.x < a.router_blocks) return half_products<1, ANY>(a.router, blockIdx.x, shared_memory);
     u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, r = blockIdx.y * 8;
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
-    u32 count = min(8u, a.rows - r), n = threadIdx.x % 32 / 4;
+    u32 count = min(8u, a.rows - r), n = min(threadIdx.x % 32 / 4, count - 1);
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner<ANY>(a, of, [] { await(); }, count, n < count ? a.x + (u64)(r + n) * e.hidden : nullptr, pairs, ones, (u8 *)shared_memory, nullptr);
+    few_inner<F>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
 }
 
 // Of one row: the inner vectors of the experts that it chooses, which every block finds out by itself.
@@ -132,19 +147,7 @@ template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsA
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F>(a, of, [] {}, 1, threadIdx.x % 32 < 4 ? a.x : nullptr, pair, weight, (u8 *)rest, table);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_1(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_in_1<ANY>(a, shared_memory);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_1_iq2(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_in_1<IQ2_XXS>(a, shared_memory);
+    few_inner<F>(a, of, [] {}, 1, a.x, pair, weight, (u8 *)rest, table);
 }
 
 // The same for the items of several rows.
@@ -161,65 +164,90 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
         pairs[threadIdx.x] = pair, weights[threadIdx.x] = e.weights[(u64)r * e.used + k];
     }
     __syncthreads();
-    u32 n = threadIdx.x % 32 / 4, tiles = a.inner_tiles;
-    const u16 *input = n < item.count ? a.x + (u64)(pairs[n] / (e.used + 1)) * e.hidden : nullptr;
+    const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
-    Inner of = {gate, up, blockIdx.x * tiles, tiles, e.limit};
+    Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
     few_inner<F>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_in_8<ANY>(a, shared_memory);
-}
+// Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
+template <int F> struct OuterWalk {
+    const Stack &down;
+    const u32 *picks;
+    Strip<F> of;
+    u32 k, used, segment, segments, inner, row;
+    __device__ __forceinline__ OuterWalk(const Stack &down, const u32 *picks, u32 task, u32 used, u32 inner, u32 row)
+        : down(down), picks(picks), of(member(down, picks[min(task / segments_of(inner), used - 1)]), row), k(task / segments_of(inner)), used(used), segment(task % segments_of(inner)),
+          segments(segments_of(inner)), inner(inner), row(row) {}
+    __device__ __forceinline__ Strip<F> strip() const { return of; }
+    __device__ __forceinline__ u32 column() const { return k * inner + segment * SEGMENT; }
+    __device__ __forceinline__ void next() {
+        for (segment += FEW_WARPS; segment >= segments; segment -= segments) k++;
+        if (k < used) of = Strip<F>(member(down, picks[k]), row);
+    }
+};
 
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_in_8_iq2(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_in_8<IQ2_XXS>(a, shared_memory);
-}
+// Experts of a row that a block can list.
+static const u32 MOST_USED = 32;
 
 // A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
 // warps one of the shared expert, whose weights are asked for before anything has been chosen.
 template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
+    __shared__ u32 picks[MOST_USED];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
     u8 *rooms = (u8 *)behind_table(shared_memory, e.down.first.format);
-    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used;
+    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
+    u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
+    u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u8 *room = rooms + warp * Ahead<F>::bytes, *beside = rooms + FEW_WARPS * Ahead<F>::bytes;
     float *outputs = (float *)(beside + (F == ANY ? 0 : sharers(e.inner) * WIDEST_PIECE)); // [used + 1][segments][16]
     beside = F == ANY ? room : beside + warp * WIDEST_PIECE;
-    u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    auto shared_part = [&](u32 i) { return Part{e.shared_down, row, 2 * (warp + i * FEW_WARPS)}; };
-#define BODY(G) begin_segments<G, 1>(beside, shared, shared_part)
-    FOR_CODES(e.shared_down.format, BODY)
-#undef BODY
-    if (has_table(e.down.first.format)) fill(*table);
-    await();
-    __syncthreads();
-    u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    Matrix down;
-    auto part = [&](u32 i) {
-        u32 task = warp + i * FEW_WARPS;
-        down = member(e.down, e.picked[task / segments]);
-        return Part{down, row, 2 * (task % segments)};
-    };
-    auto vector = [&](u32 i, u32) { return g == 0 ? a.middle + (u64)((warp + i * FEW_WARPS) / segments) * e.inner : nullptr; };
+    const u16 *const middle[1] = {a.middle}, *const shared_middle[1] = {a.middle + (u64)used * e.inner};
     auto put = [&](u32 task, const float (&sum)[1][4]) {
         float *at = outputs + task * 16 + g;
         if (threadIdx.x % 4 == 0) at[0] = sum[0][0], at[8] = sum[0][2];
     };
-    auto end_shared = [&] {
-        auto shared_vector = [&](u32, u32) { return g == 0 ? a.middle + (u64)used * e.inner : nullptr; };
-        auto done = [&](u32 i, const float (&sum)[1][4]) { put(all + warp + i * FEW_WARPS, sum); };
-#define BODY(G) end_segments<G, 1, 1>(beside, shared, nullptr, shared_part, shared_vector, done)
-        FOR_CODES(e.shared_down.format, BODY)
-#undef BODY
+    auto ready = [&] {
+        if (has_table(e.down.first.format)) fill(*table);
+        await();
+        if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];
+        __syncthreads();
     };
-    auto done = [&](u32 i, const float (&sum)[1][4]) { put(warp + i * FEW_WARPS, sum); };
-    if (F == ANY) end_shared();
-    warp_segments<F>(room, mine, e.down.first.format, table, part, [&] { if (F != ANY) end_shared(); }, vector, done);
+    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
+    auto shared_done = [&](const auto &walk, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
+#define OWN(G) Pipe<G, Ahead<F>::pieces, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
+#define BODY(G)                                                                                                                         \
+    {                                                                                                                                   \
+        Pipe<G, 1, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        of_shared.begin();                                                                                                              \
+        ready();                                                                                                                        \
+        if constexpr (F != ANY) {                                                                                                       \
+            OWN(F);                                                                                                                     \
+            pipe.begin();                                                                                                               \
+            of_shared.template end<1>(shared_middle, nullptr, shared_done);                                                             \
+            pipe.template end<1>(middle, table, done);                                                                                  \
+        } else {                                                                                                                        \
+            of_shared.template end<1>(shared_middle, nullptr, shared_done);                                                             \
+        }                                                                                                                               \
+    }
+    if (F == ANY || e.shared_down.format != Q8_0) {
+        FOR_CODES(e.shared_down.format, BODY)
+    } else {
+        BODY(Q8_0)
+    }
+#undef BODY
+    if constexpr (F == ANY) {
+#define BODY(G)                                    \
+    {                                              \
+        OWN(G);                                    \
+        pipe.begin();                              \
+        pipe.template end<1>(middle, table, done); \
+    }
+        FOR_EXPERT_CODES(e.down.first.format, BODY)
+#undef BODY
+    }
+#undef OWN
     __syncthreads();
     u32 d = row + threadIdx.x;
     if (threadIdx.x >= 16 || d >= e.hidden) return;
@@ -232,18 +260,6 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
         y = __fadd_rn(y, __fmul_rn(sum, scale));
     }
     e.out[d] = y;
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_out_1<ANY>(a, shared_memory);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_1_q2(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_out_1<Q2_K>(a, shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.
@@ -260,16 +276,21 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = (blockIdx.x * FEW_WARPS + threadIdx.x / 32) * 16;
     if (row >= e.hidden) return;
     Matrix down = member(e.down, item.expert);
-    const u16 *input = g < item.count ? a.middle + (u64)pairs[g] * e.inner : nullptr;
+    const u16 *const input[1] = {a.middle + (u64)pairs[g] * e.inner};
     float total[4] = {}, scale = unscale(down.format);
-    auto part = [&](u32 i) { return Part{down, row, 2 * i}; };
-    auto vector = [&](u32, u32) { return input; };
-    auto done = [&](u32, const float (&sum)[1][4]) {
+    auto done = [&](const auto &, const float (&sum)[1][4]) {
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
     u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * Ahead<F>::bytes;
-    warp_segments<F>(room, segments_of(e.inner), down.format, table, part, [] {}, vector, done);
+#define BODY(G)                                                                                                                               \
+    {                                                                                                                                         \
+        Pipe<G, Ahead<F>::pieces, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        pipe.begin();                                                                                                                         \
+        pipe.template end<1>(input, table, done);                                                                                             \
+    }
+    FOR_EXPERT_CODES_OF(F, down.format, BODY)
+#undef BODY
 #pragma unroll
     for (u32 j = 0; j < 4; j++) {
         u32 n = 2 * t + j % 2, d = row + g + j / 2 * 8;
@@ -277,17 +298,23 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) half_experts_out_8(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_out_8<ANY>(a, shared_memory);
-}
+#define EXPERTS_KERNEL(NAME, BODY, FORMAT, RESIDENT)                                                              \
+    extern "C" __global__ void __launch_bounds__(256, RESIDENT) NAME(const __grid_constant__ HalfExpertsArgs a) { \
+        extern __shared__ uint4 shared_memory[];                                                                  \
+        invite();                                                                                                 \
+        BODY<FORMAT>(a, shared_memory);                                                                           \
+    }
 
-extern "C" __global__ void __launch_bounds__(256, 3) half_experts_out_8_q2(const HalfExpertsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    experts_out_8<Q2_K>(a, shared_memory);
-}
+EXPERTS_KERNEL(router_and_shared, router_and_shared_inner, ANY, 2)
+EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner, Q8_0, 1)
+EXPERTS_KERNEL(half_experts_in_1, experts_in_1, ANY, 2)
+EXPERTS_KERNEL(half_experts_in_1_iq2, experts_in_1, IQ2_XXS, 2)
+EXPERTS_KERNEL(half_experts_in_8, experts_in_8, ANY, 2)
+EXPERTS_KERNEL(half_experts_in_8_iq2, experts_in_8, IQ2_XXS, 2)
+EXPERTS_KERNEL(half_experts_out_1, experts_out_1, ANY, 2)
+EXPERTS_KERNEL(half_experts_out_1_q2, experts_out_1, Q2_K, 2)
+EXPERTS_KERNEL(half_experts_out_8, experts_out_8, ANY, 2)
+EXPERTS_KERNEL(half_experts_out_8_q2, experts_out_8, Q2_K, 3)
 
 // ------------------------------------------------------------------ many rows
 

@@ -9,8 +9,8 @@ use crate::{
     options::CudaError,
     scratch::Halves,
     tensor::{
-        self, FEW, FEW_WARPS, HalfProductList, MANY_WARPS, MOST_SHARED, ProductsArgs, WIDEST_PIECE,
-        knows, many_shared, segments, tiles,
+        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED,
+        WIDEST_PIECE, knows, many_shared, segments, tiles,
     },
 };
 
@@ -33,7 +33,7 @@ pub struct HalfExpertsArgs {
     /// How a row chooses.
     pub route: RouteArgs,
     /// The product that the choice comes from.
-    router: ProductsArgs,
+    router: FewProductsArgs,
     router_blocks: u32,
     rows: u32,
     all: u32,
@@ -53,6 +53,9 @@ pub fn items(rows: usize, used: usize, all: usize, per_item: usize) -> usize {
     (rows * used).min(all) + rows * used / per_item + rows.div_ceil(per_item)
 }
 
+/// How many experts of a row a block can list.
+const MOST_USED: u32 = 32;
+
 /// Whether the kernels know experts of this shape.
 pub fn suits(args: &ExpertsArgs) -> bool {
     let (hidden, inner) = (args.hidden as usize, args.inner as usize);
@@ -64,6 +67,7 @@ pub fn suits(args: &ExpertsArgs) -> bool {
         && pair(args.shared_gate.format, args.shared_up.format)
         && knows(args.down.first.format, inner)
         && knows(args.shared_down.format, inner)
+        && args.used <= MOST_USED
 }
 
 /// Blocks of few rows that fit onto a multiprocessor at a time.
@@ -77,8 +81,18 @@ fn table_bytes(format: u32) -> usize {
     if format == Format::Iq2Xxs as u32 { 256 * 8 * 16 } else { 0 }
 }
 
+/// What two of the widest pieces for each warp and their sums take, and whether a card has so much.
+const MUCH_SHARED: u32 = 160 << 10;
+
+fn has_much_shared(device: &Device) -> bool {
+    matches!(device.info().capability, 90..=119)
+}
+
 /// Asks for the shared memory that the kernels need.
-pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
+pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
+    if has_much_shared(device) {
+        kernels.allow_shared(Kernel::RouterAndSharedQ8, MUCH_SHARED)?;
+    }
     let table = table_bytes(Format::Iq2Xxs as u32);
     for (vectors, of) in MANY {
         for kernel in of {
@@ -161,13 +175,16 @@ pub fn run(
     let sums = |tiles: usize| 2 * tiles * segments(hidden) * 128 * size_of::<f32>();
 
     let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
-    let shared = router_shared.max(FEW_WARPS * WIDEST_PIECE + sums(tiles(hidden)));
-    device.launch(kernels, Kernel::RouterAndShared, grid, threads, shared, &args)?;
+    let q8 = experts.shared_gate.format == Format::Q8_0 as u32 && has_much_shared(device);
+    let (kernel, pieces) =
+        if q8 { (Kernel::RouterAndSharedQ8, 2) } else { (Kernel::RouterAndShared, 1) };
+    let shared = router_shared.max(pieces * FEW_WARPS * WIDEST_PIECE + sums(tiles(hidden)));
+    device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
-    let input_rooms = table_bytes(gate) + rooms(gate, Format::Iq2Xxs, 64 + 8);
-    let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 20);
+    let input_rooms = table_bytes(gate) + rooms(gate, Format::Iq2Xxs, 64 + 16);
+    let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 32);
     if rows == 1 {
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
@@ -180,8 +197,7 @@ pub fn run(
         device.launch(kernels, kernel, grid, threads, shared, &args)?;
         let kernel = if q2 { Kernel::HalfExpertsOut1Q2 } else { Kernel::HalfExpertsOut1 };
         let beside = if q2 { segments(inner).min(FEW_WARPS) * WIDEST_PIECE } else { 0 };
-        let shared =
-            output_rooms + beside + (used + 1) * segments(inner) * 16 * size_of::<f32>();
+        let shared = output_rooms + beside + (used + 1) * segments(inner) * 16 * size_of::<f32>();
         return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
     }
     route(device, kernels, rows, route_args)?;

@@ -13,8 +13,18 @@ struct HalfProduct {
     u16 *y;       // the output as halves; null: not wanted
 };
 
+// A list in the card's memory.
 struct HalfProductsArgs {
     const HalfProduct *products;
+    u32 count;
+    u32 rows; // of the batch
+};
+
+// A list that comes with the launch: reading it waits for nothing.
+static const u32 MOST_PRODUCTS = 8;
+
+struct FewProductsArgs {
+    HalfProduct products[MOST_PRODUCTS];
     u32 count;
     u32 rows; // of the batch
 };
@@ -24,10 +34,7 @@ __device__ __forceinline__ u32 segments_of(u32 cols) { return (cols + SEGMENT - 
 // The activations of one run of columns for 8 vectors, as the tensor product wants them.
 struct Runs {
     uint4 low, high;
-    __device__ __forceinline__ void load(const u16 *x, bool there) {
-        low = there ? *(const uint4 *)x : make_uint4(0, 0, 0, 0);
-        high = there ? *((const uint4 *)x + 1) : make_uint4(0, 0, 0, 0);
-    }
+    __device__ __forceinline__ void load(const u16 *x) { low = *(const uint4 *)x, high = *((const uint4 *)x + 1); }
 };
 
 // A run of two rows of weights with a run of activations.
@@ -55,7 +62,8 @@ template <> struct Tile<OTHER> {
     Codes<OTHER> a, b;
 };
 
-// One block of 256 columns. `x` is the lane's vector in each group of 8, at the block; null: there is none.
+// One block of 256 columns. `x` is the lane's vector in each group of 8, at the block; lanes whose vector
+// does not exist take another one's, and what comes out is not looked at.
 template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &m, const Tile<F> &tile, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
     // As many activations are asked for at once as there are registers for.
     const u32 together = N == 1 && sizeof(Tile<F>) < 192 ? 4 : 2;
@@ -66,7 +74,7 @@ template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, t), x[n] != nullptr);
+            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, t));
 #pragma unroll
         for (u32 s = 0; s < together; s++) {
             u32 a[8], b[8];
@@ -78,149 +86,189 @@ template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &
     }
 }
 
-__device__ __forceinline__ void copy_async(void *shared, const void *global) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
-}
+// ------------------------------------------------------------------ weights on their way
 
-__device__ __forceinline__ void copy_word_async(void *shared, const void *global) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
+__device__ __forceinline__ void copy_async(void *shared, const void *global) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
 
 __device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
-// So many columns of 16 rows as a warp keeps in shared memory at a time: a segment, or half of one.
+// 16 rows of weights, from their first column. Rows beyond the matrix's last are that.
+template <int F> struct Strip {
+    const u8 *codes, *scales;
+    u32 last;
+    __device__ __forceinline__ Strip(const Matrix &m, u32 row) {
+        Span span = span_of<F>(m, row);
+        codes = span.codes, scales = span.scales, last = m.rows - 1 - row;
+    }
+};
+
+template <> struct Strip<OTHER> {
+    Matrix m;
+    u32 row;
+    __device__ __forceinline__ Strip(const Matrix &of, u32 first) : m(of), row(first) {}
+};
+
+// So many columns of 16 rows as a warp keeps in shared memory at a time: a segment, or half of one. What
+// scales a row is copied in chunks of 16 bytes, so it may begin within the first.
 template <int F> struct Piece {
     static const u32 blocks = F == F16 ? 1 : 2, per_segment = 2 / blocks;
-    static const u32 codes = blocks * Widths<F>::codes, scales = blocks * Widths<F>::scales;
+    static const u32 codes = blocks * Widths<F>::codes;
+    static const u32 scales = (blocks * Widths<F>::scales + 15) / 16 * 16 + (Widths<F>::scales % 16 ? 16 : 0);
     static const u32 bytes = 16 * (codes + scales);
 };
 
 // Bytes of the largest piece.
 static const u32 WIDEST_PIECE = 16 * (512 + 32);
 
-// One piece of a matrix: from this row and block on.
-struct Part {
-    const Matrix &m;
-    u32 row, block;
-};
+// Where what scales a row of a piece begins.
+template <int F> __device__ __forceinline__ const u8 *scales_at(const Strip<F> &of, u32 r, u32 blocks, u32 block) {
+    return of.scales + (u64)min(r, of.last) * (blocks * Widths<F>::scales) + block * Widths<F>::scales;
+}
 
-// Asks for a piece. Rows beyond the last are the last.
-template <int F> __device__ __forceinline__ void stage(u8 *room, const Part &of) {
-    if (F == OTHER) return;
-    u32 lane = threadIdx.x % 32, blocks = of.m.cols / 256, count = min(Piece<F>::blocks, blocks - of.block);
-    u32 chunks = count * Widths<F>::codes / 16, words = count * Widths<F>::scales / 4;
-    for (u32 i = lane; i < 16 * chunks; i += 32) {
-        u32 r = i / chunks, at = i % chunks * 16;
-        u64 first = (u64)min(of.row + r, of.m.rows - 1) * blocks + of.block;
-        copy_async(room + r * Piece<F>::codes + (at ^ (r % 2 * Widths<F>::swap)), of.m.codes + first * Widths<F>::codes + at);
-    }
-    for (u32 i = lane; i < 16 * words; i += 32) {
-        u32 r = i / words, at = i % words * 4;
-        u64 first = (u64)min(of.row + r, of.m.rows - 1) * blocks + of.block;
-        copy_word_async(room + 16 * Piece<F>::codes + r * Piece<F>::scales + at, of.m.scales + first * Widths<F>::scales + at);
+// Asks for the piece of a strip, whose matrix has so many blocks of columns, that begins with `block`.
+template <int F> __device__ __forceinline__ void stage(u8 *room, const Strip<F> &of, u32 blocks, u32 block) {
+    const u32 chunks = Piece<F>::codes / 16, lines = 32 / chunks;
+    u32 lane = threadIdx.x % 32, line = lane / chunks, at = lane % chunks * 16;
+    u32 here = min(Piece<F>::blocks, blocks - block);
+    const u8 *codes = of.codes + block * Widths<F>::codes + at;
+    if (at < here * Widths<F>::codes)
+#pragma unroll
+        for (u32 r = 0; r < 16; r += lines)
+            copy_async(room + (line + r) * Piece<F>::codes + (at ^ ((line + r) % 2 * Widths<F>::swap)), codes + (u64)min(line + r, of.last) * (blocks * Widths<F>::codes));
+    if constexpr (Piece<F>::scales > 0) {
+        const u32 parts = Piece<F>::scales / 16;
+#pragma unroll
+        for (u32 k = 0; k < parts; k += 2) {
+            u32 i = lane + 16 * k, r = i / parts, part = i % parts * 16;
+            const u8 *scales = scales_at<F>(of, r, blocks, block);
+            u32 skew = Widths<F>::scales % 16 ? (u32)(u64)scales % 16 : 0;
+            if (part < skew + here * Widths<F>::scales) copy_async(room + 16 * Piece<F>::codes + r * Piece<F>::scales + part, scales - skew + part);
+        }
     }
 }
 
 // A row of a piece that has come.
-template <int F> __device__ __forceinline__ Span staged(const u8 *room, const Part &of, u32 r) {
+template <int F> __device__ __forceinline__ Span staged(const u8 *room, const Strip<F> &of, u32 r, u32 blocks, u32 block) {
     const u8 *scales = room + 16 * Piece<F>::codes + r * Piece<F>::scales;
-    if (F == FP8) scales = of.m.scales + (u64)(min(of.row + r, of.m.rows - 1) / 128) * ((of.m.cols + 127) / 128) + 2 * of.block;
+    if (Widths<F>::scales % 16) scales += (u32)(u64)scales_at<F>(of, r, blocks, block) % 16;
+    if (F == FP8) scales = of.scales + 2 * block;
     return Span{room + r * Piece<F>::codes, scales, r % 2 * Widths<F>::swap};
 }
 
-// A piece times up to 8 N vectors; `x` as in `few_block`, at the piece's first block.
-template <int F, int N> __device__ __forceinline__ void multiply_piece(const u8 *room, const Part &of, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
-    u32 g = threadIdx.x % 32 / 4, blocks = of.m.cols / 256;
-    Span upper = staged<F>(room, of, g), lower = staged<F>(room, of, g + 8);
-#pragma unroll
-    for (u32 k = 0; k < Piece<F>::blocks; k++) {
-        if (of.block + k >= blocks) break;
+// A piece times up to 8 N vectors; `x` as in `few_block`, at the piece's first column.
+template <int F, int N>
+__device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &of, u32 blocks, u32 block, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
+    const Matrix not_needed = {};
+    u32 g = threadIdx.x % 32 / 4, here = min(Piece<F>::blocks, blocks - block);
+    Span upper = staged<F>(room, of, g, blocks, block), lower = staged<F>(room, of, g + 8, blocks, block);
+#pragma unroll 1
+    for (u32 k = 0; k < here; k++) {
         Tile<F> tile;
         tile.begin(upper, lower, k);
 #pragma unroll
         for (u32 s = 0; s < 4; s++) tile.fetch(upper, lower, k, s);
-        const u16 *here[N];
+        const u16 *columns[N];
 #pragma unroll
-        for (int n = 0; n < N; n++) here[n] = x[n] ? x[n] + 256 * k : nullptr;
-        few_block<F, N>(of.m, tile, here, table, sum);
+        for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
+        few_block<F, N>(not_needed, tile, columns, table, sum);
     }
 }
 
-template <int N> __device__ __forceinline__ void multiply_other(const Part &of, const u16 *const (&x)[N], float (&sum)[N][4]) {
-    u32 g = threadIdx.x % 32 / 4;
-    for (u32 block = of.block; block < min(of.block + 2, of.m.cols / 256); block++) {
+template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 blocks, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
+    u32 g = threadIdx.x % 32 / 4, here = min(2u, blocks - block);
+    for (u32 k = 0; k < here; k++) {
         Tile<OTHER> tile;
         tile.a.row = min(of.row + g, of.m.rows - 1), tile.b.row = min(of.row + g + 8, of.m.rows - 1);
-        tile.a.block = tile.b.block = block;
-        const u16 *here[N];
+        tile.a.block = tile.b.block = block + k;
+        const u16 *columns[N];
 #pragma unroll
-        for (int n = 0; n < N; n++) here[n] = x[n] ? x[n] + 256 * (block - of.block) : nullptr;
-        few_block<OTHER, N>(of.m, tile, here, nullptr, sum);
+        for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
+        few_block<OTHER, N>(of.m, tile, columns, nullptr, sum);
     }
 }
 
-// A warp's work: segments of tiles, one after another, `D` pieces ahead in `room`. `part(i)` says which the
-// i-th segment is; what it says must be known when it is asked for.
-template <int F, int D, class Which> __device__ __forceinline__ void begin_segments(u8 *room, u32 count, Which part) {
-#pragma unroll
-    for (u32 i = 0; i < D; i++) {
-        if (i < count * Piece<F>::per_segment) {
-            Part of = part(i / Piece<F>::per_segment);
-            of.block += i % Piece<F>::per_segment;
-            if (of.block < of.m.cols / 256) stage<F>(room + i * Piece<F>::bytes, of);
+// A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
+// is: its strip, its number among the strip's, and where its input begins; `next` goes to the next.
+template <int F, int D, class Walk> struct Pipe {
+    u8 *room;
+    u32 blocks, count; // of the matrices' columns; of segments
+    Walk here, ahead;
+    u32 asked, slot;
+
+    __device__ __forceinline__ Pipe(u8 *room, u32 blocks, u32 count, const Walk &walk) : room(room), blocks(blocks), count(count), here(walk), ahead(walk), asked(0), slot(0) {}
+
+    __device__ __forceinline__ void ask(u32 to) {
+        const u32 pieces = Piece<F>::per_segment;
+        if (asked < count * pieces) {
+            u32 block = 2 * ahead.segment + asked % pieces;
+            if constexpr (F != OTHER)
+                if (block < blocks) stage<F>(room + to * Piece<F>::bytes, ahead.strip(), blocks, block);
+            asked++;
+            if (asked % pieces == 0) ahead.next();
         }
         copies_begun();
     }
-}
 
-// The rest of it. `input(i, n)` is the lane's n-th vector of the i-th segment, from its first column, or null;
-// `done(i, sums)` takes what has come out.
-template <int F, int N, int D, class Which, class Input, class Done>
-__device__ __forceinline__ void end_segments(u8 *room, u32 count, const Iq2Table *table, Which part, Input input, Done done) {
-    const u32 pieces = Piece<F>::per_segment;
-    for (u32 i = 0; i < count; i++) {
-        float sum[N][4] = {};
-        for (u32 p = 0; p < pieces; p++) {
-            Part of = part(i);
-            of.block += p;
-            u8 *here = room + (i * pieces + p) % D * Piece<F>::bytes;
-            const u16 *x[N];
+    // Asks for the first weights; what they are multiplied with need not be there yet.
+    __device__ __forceinline__ void begin() {
 #pragma unroll
-            for (int n = 0; n < N; n++) {
-                x[n] = input(i, n);
-                if (x[n]) x[n] += (u64)of.block * 256;
-            }
-            copies_done<D - 1>();
-            __syncwarp();
-            if (F == OTHER)
-                multiply_other<N>(of, x, sum);
-            else if (of.block < of.m.cols / 256)
-                multiply_piece<F == OTHER ? Q8_0 : F, N>(here, of, x, table, sum);
-            __syncwarp();
-            u32 next = i * pieces + p + D;
-            if (next < count * pieces) {
-                Part ahead = part(next / pieces);
-                ahead.block += next % pieces;
-                if (ahead.block < ahead.m.cols / 256) stage<F>(here, ahead);
-            }
-            copies_begun();
-        }
-        done(i, sum);
+        for (u32 i = 0; i < D; i++) ask(i);
     }
-}
 
-// Puts a segment's sums to where all segments of the tile are added.
-template <int N> __device__ __forceinline__ void put_segment(float *at, const float (&sum)[N][4]) {
+    // `input` are the lane's vectors; `done(walk, sums)` takes what has come out of a segment.
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], const Iq2Table *table, Done done) {
+        for (u32 i = 0; i < count; i++) {
+            float sum[N][4] = {};
+#pragma unroll
+            for (u32 p = 0; p < Piece<F>::per_segment; p++) {
+                u32 block = 2 * here.segment + p;
+                const u16 *x[N];
+#pragma unroll
+                for (int n = 0; n < N; n++) x[n] = input[n] + here.column() + 256 * p;
+                copies_done<D - 1>();
+                __syncwarp();
+                if constexpr (F == OTHER)
+                    multiply_other<N>(here.strip(), blocks, block, x, sum);
+                else if (block < blocks)
+                    multiply_piece<F, N>(room + slot * Piece<F>::bytes, here.strip(), blocks, block, x, table, sum);
+                __syncwarp();
+                ask(slot);
+                slot = slot + 1 < D ? slot + 1 : 0;
+            }
+            done(here, sum);
+            here.next();
+        }
+    }
+};
+
+// Every `step`th segment of one strip.
+template <int F> struct StripWalk {
+    Strip<F> of;
+    u32 segment, step;
+    __device__ __forceinline__ Strip<F> strip() const { return of; }
+    __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
+    __device__ __forceinline__ void next() { segment += step; }
+};
+
+// Puts a segment's sums, of the first `count` vectors, to where all segments of the tile are added:
+// [vectors][16 rows].
+template <int N> __device__ __forceinline__ void put_segment(float *at, const float (&sum)[N][4], u32 count) {
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int n = 0; n < N; n++) {
-        float *row = at + g * 8 * N + 8 * n + 2 * t;
-        row[0] = sum[n][0], row[1] = sum[n][1];
-        row[64 * N] = sum[n][2], row[64 * N + 1] = sum[n][3];
-    }
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (u32 j = 0; j < 2; j++)
+            if (8 * n + 2 * t + j < count) {
+                float *vector = at + (8 * n + 2 * t + j) * 16;
+                vector[g] = sum[n][j], vector[g + 8] = sum[n][2 + j];
+            }
 }
+
+// ------------------------------------------------------------------ products
 
 // Warps that share a tile.
 __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols), FEW_WARPS); }
@@ -229,15 +277,18 @@ __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols),
 static const int ANY = -2;
 
 // What block `block` of a list does; every thread of it must call this.
-template <int N, int F> __device__ __forceinline__ void half_products(const HalfProductsArgs &a, u32 block, uint4 *room_of_all) {
+template <int N, int F> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
-    while (i + 1 < a.count && a.products[i + 1].p.first_block <= block) i++;
+    #pragma unroll 1
+    for (u32 k = 1; k < a.count; k++)
+        if (a.products[k].p.first_block <= block) i = k;
     const HalfProduct &p = a.products[i];
     const Matrix m = p.p.m;
     u32 first = blockIdx.y * 8 * N, warp = threadIdx.x / 32;
+    block -= p.p.first_block;
     if (F == ANY && !p.x) {
         await();
-        u32 row = (block - p.p.first_block) * FEW_WARPS + warp;
+        u32 row = block * FEW_WARPS + warp;
         if (row < m.rows)
             for (u32 t = 0; t < 8 * N && first + t < a.rows; t++) {
 #define BODY(F) product_row<F, 1>(p.p, row, first + t, a.rows)
@@ -246,38 +297,35 @@ template <int N, int F> __device__ __forceinline__ void half_products(const Half
             }
         return;
     }
-    u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share;
-    u32 tile = warp / share, lead = warp % share, row = ((block - p.p.first_block) * tiles + tile) * 16;
+    u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share, count = min(8u * N, a.rows - first);
+    u32 tile = warp / share, lead = warp % share, row = (block * tiles + tile) * 16;
     u32 mine = tile < tiles && row < m.rows ? (segments - lead + share - 1) / share : 0;
     u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * WIDEST_PIECE;
-    float *partial = (float *)(rooms + FEW_WARPS * WIDEST_PIECE);
-    auto part = [&](u32 i) { return Part{m, row, 2 * (lead + i * share)}; };
-#define BODY(G) begin_segments<G, 1>(room, mine, part)
-    FOR_CODES_OF(F, m.format, BODY)
-#undef BODY
-    await();
+    float *partial = (float *)(rooms + FEW_WARPS * WIDEST_PIECE) + tile * segments * 128 * N;
     // Tiles do not cross groups: a group's rows are a multiple of 16.
-    u32 group = p.p.group_rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
+    u32 group = p.p.group_rows < m.rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
     const u16 *input[N];
 #pragma unroll
-    for (int n = 0; n < N; n++) {
-        u32 r = first + 8 * n + threadIdx.x % 32 / 4;
-        input[n] = r < a.rows ? p.x + (u64)r * p.p.x_stride + (u64)group * p.p.group_stride : nullptr;
+    for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride + (u64)group * p.p.group_stride;
+    auto done = [&](const auto &walk, const float (&sum)[N][4]) { put_segment<N>(partial + walk.segment * 128 * N, sum, count); };
+#define BODY(G)                                                                                             \
+    {                                                                                                       \
+        Pipe<G, 1, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
+        pipe.begin();                                                                                       \
+        await();                                                                                            \
+        pipe.template end<N>(input, nullptr, done);                                                         \
     }
-    auto vector = [&](u32, u32 n) { return input[n]; };
-    auto done = [&](u32 i, const float (&sum)[N][4]) { put_segment<N>(partial + (tile * segments + lead + i * share) * 128 * N, sum); };
-#define BODY(G) end_segments<G, N, 1>(room, mine, nullptr, part, vector, done)
     FOR_CODES_OF(F, m.format, BODY)
 #undef BODY
     __syncthreads();
     float scale = unscale(m.format);
-    for (u32 o = threadIdx.x; o < tiles * 128 * N; o += blockDim.x) {
+    partial = (float *)(rooms + FEW_WARPS * WIDEST_PIECE);
+    for (u32 o = threadIdx.x; o < tiles * count * 16; o += blockDim.x) {
         // Neighbouring threads take neighbouring rows: they are stored together.
-        u32 which = o / (128 * N), of = o % 16, n = o % (128 * N) / 16;
-        u32 r = ((block - p.p.first_block) * tiles + which) * 16 + of;
-        if (r >= m.rows || first + n >= a.rows) continue;
+        u32 n = o / 16 / tiles, which = o / 16 % tiles, r = (block * tiles + which) * 16 + o % 16;
+        if (r >= m.rows) continue;
         float y = 0.0f;
-        for (u32 s = 0; s < segments; s++) y += partial[(which * segments + s) * 128 * N + of * 8 * N + n];
+        for (u32 s = 0; s < segments; s++) y += partial[(which * segments + s) * 128 * N + n * 16 + o % 16];
         y *= scale;
         u64 target = (u64)(first + n) * p.p.y_stride + r;
         if (p.p.y) p.p.y[target] = y;
@@ -285,26 +333,14 @@ template <int N, int F> __device__ __forceinline__ void half_products(const Half
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) half_products_8(const HalfProductsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    half_products<1, ANY>(a, blockIdx.x, shared_memory);
-}
+#define FEW_KERNEL(NAME, VECTORS, FORMAT, RESIDENT)                                                            \
+    extern "C" __global__ void __launch_bounds__(256, RESIDENT) NAME(const __grid_constant__ FewProductsArgs a) { \
+        extern __shared__ uint4 shared_memory[];                                                               \
+        invite();                                                                                              \
+        half_products<VECTORS, FORMAT>(a, blockIdx.x, shared_memory);                                          \
+    }
 
-extern "C" __global__ void __launch_bounds__(256, 3) half_products_8_q8(const HalfProductsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    half_products<1, Q8_0>(a, blockIdx.x, shared_memory);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2) half_products_16(const HalfProductsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    half_products<2, ANY>(a, blockIdx.x, shared_memory);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2) half_products_16_q8(const HalfProductsArgs a) {
-    extern __shared__ uint4 shared_memory[];
-    invite();
-    half_products<2, Q8_0>(a, blockIdx.x, shared_memory);
-}
+FEW_KERNEL(half_products_8, 1, ANY, 2)
+FEW_KERNEL(half_products_8_q8, 1, Q8_0, 3)
+FEW_KERNEL(half_products_16, 2, ANY, 2)
+FEW_KERNEL(half_products_16_q8, 2, Q8_0, 2)

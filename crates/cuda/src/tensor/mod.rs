@@ -109,10 +109,14 @@ impl HalfProduct {
     }
 }
 
+/// The most products that are launched together.
+const MOST_PRODUCTS: usize = 8;
+
 /// Products that are launched together.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct HalfProductList {
-    few: ProductList,
+    few: FewProductsArgs,
+    few_blocks: usize,
     many: ProductList,
     /// Bytes of shared memory for the sums of up to 8 vectors.
     sums: usize,
@@ -121,43 +125,55 @@ pub struct HalfProductList {
 }
 
 impl HalfProductList {
-    /// Lists the products; `put` brings a list to the card and gives its address.
+    /// Lists the products; `put` brings the list to the card and gives its address.
     pub fn new(
         products: &[HalfProduct],
-        mut put: impl FnMut(&[HalfProduct]) -> Result<u64, CudaError>,
+        put: impl FnOnce(&[HalfProduct]) -> Result<u64, CudaError>,
     ) -> Result<HalfProductList, CudaError> {
-        let mut list = |blocks_of: fn(&HalfProduct) -> usize| {
-            let (mut placed, mut blocks) = (products.to_vec(), 0);
-            for product in &mut placed {
-                product.product.place(blocks);
-                blocks += blocks_of(product);
-            }
-            let count = placed.len() as u32;
-            Ok::<_, CudaError>(ProductList { address: put(&placed)?, count, blocks })
+        let count = products.len();
+        let mut few = FewProductsArgs {
+            products: [HalfProduct::default(); MOST_PRODUCTS],
+            count: count as u32,
+            rows: 0,
         };
+        let Some(room) = few.products.get_mut(..count) else {
+            return Err(CudaError::TooManyProducts { count, most: MOST_PRODUCTS });
+        };
+        room.copy_from_slice(products);
+        let few_blocks = place(room, HalfProduct::few_blocks);
+        let mut placed = products.to_vec();
+        let blocks = place(&mut placed, |p| (p.product.rows() as usize).div_ceil(MANY_ROWS));
         Ok(HalfProductList {
-            few: list(HalfProduct::few_blocks)?,
-            many: list(|p| (p.product.rows() as usize).div_ceil(MANY_ROWS))?,
+            few,
+            few_blocks,
+            many: ProductList { address: put(&placed)?, count: count as u32, blocks },
             sums: products.iter().map(HalfProduct::sums).max().unwrap_or(0),
             q8: products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32),
         })
     }
-}
 
-impl HalfProductList {
     /// For a kernel that does the products of a few rows beside other things: the list, the blocks that
     /// it needs, the shared memory of one.
-    pub fn few(&self, rows: usize) -> (ProductsArgs, usize, usize) {
-        let HalfProductList { few, sums, .. } = *self;
-        let args = ProductsArgs { products: few.address, count: few.count, rows: rows as u32 };
-        (args, few.blocks, FEW_WARPS * WIDEST_PIECE + sums)
+    pub fn few(&self, rows: usize) -> (FewProductsArgs, usize, usize) {
+        let args = FewProductsArgs { rows: rows as u32, ..self.few };
+        (args, self.few_blocks, FEW_WARPS * WIDEST_PIECE + self.sums)
     }
 }
 
-/// A list of products for so many rows, as a kernel wants it.
+/// Gives each product its blocks; the sum of them.
+fn place(products: &mut [HalfProduct], blocks_of: impl Fn(&HalfProduct) -> usize) -> usize {
+    let mut blocks = 0;
+    for product in products {
+        product.product.place(blocks);
+        blocks += blocks_of(product);
+    }
+    blocks
+}
+
+/// A list of products for many rows, as the kernel wants it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ProductsArgs {
+struct ProductsArgs {
     products: u64,
     count: u32,
     rows: u32,
@@ -165,6 +181,18 @@ pub struct ProductsArgs {
 
 // SAFETY: mirrors the kernel's; the list lives with the weights, what it names with the scratch.
 unsafe impl Args for ProductsArgs {}
+
+/// The same for few rows, with the list in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FewProductsArgs {
+    products: [HalfProduct; MOST_PRODUCTS],
+    count: u32,
+    rows: u32,
+}
+
+// SAFETY: as above.
+unsafe impl Args for FewProductsArgs {}
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
@@ -183,25 +211,24 @@ pub fn multiply(
     list: &HalfProductList,
     rows: usize,
 ) -> Result<(), CudaError> {
-    let of = if rows <= FEW { &list.few } else { &list.many };
-    let args = ProductsArgs { products: of.address, count: of.count, rows: rows as u32 };
     if rows > FEW {
-        let grid = [rows.div_ceil(MANY_VECTORS), of.blocks, 1];
+        let ProductList { address, count, blocks } = list.many;
+        let args = ProductsArgs { products: address, count, rows: rows as u32 };
+        let grid = [rows.div_ceil(MANY_VECTORS), blocks, 1];
         let (threads, shared) = (32 * MANY_WARPS as u32, many_shared(MANY_VECTORS));
         return device.launch(kernels, Kernel::HalfProductsMany, grid, threads, shared, &args);
     }
-    let rooms = FEW_WARPS * WIDEST_PIECE;
-    let both = rooms + 2 * list.sums;
-    let wide = rows > 8 && both <= MOST_SHARED;
+    let (args, blocks, one) = list.few(rows);
+    let two = one + list.sums;
+    let wide = rows > 8 && two <= MOST_SHARED;
     let kernel = match (wide, list.q8) {
         (false, false) => Kernel::HalfProducts8,
         (false, true) => Kernel::HalfProducts8Q8,
         (true, false) => Kernel::HalfProducts16,
         (true, true) => Kernel::HalfProducts16Q8,
     };
-    let (tiles, shared) =
-        if wide { (1, both) } else { (rows.div_ceil(8), rooms + list.sums) };
-    device.launch(kernels, kernel, [of.blocks, tiles, 1], 32 * FEW_WARPS as u32, shared, &args)
+    let (tiles, shared) = if wide { (1, two) } else { (rows.div_ceil(8), one) };
+    device.launch(kernels, kernel, [blocks, tiles, 1], 32 * FEW_WARPS as u32, shared, &args)
 }
 
 #[cfg(test)]
