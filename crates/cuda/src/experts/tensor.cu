@@ -35,15 +35,11 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
-// How much shared memory a warp's pieces take, and how many of them it has.
-template <int F> struct Ahead {
-    static const int pieces = 2;
-    static const u32 bytes = pieces * Piece<F>::bytes;
-};
-template <> struct Ahead<ANY> {
-    static const int pieces = 1;
-    static const u32 bytes = WIDEST_PIECE;
-};
+// What a warp has for its pieces. Those of the formats of few bits, for which there are kernels, are small.
+template <int F> constexpr u32 ROOM_OF = (F == Q8_0 ? 4 : 2) * Piece<F>::bytes;
+template <> constexpr u32 ROOM_OF<ANY> = ROOM;
+template <int F, int G> constexpr int DEPTH_OF = F == Q8_0 ? 4 : 2;
+template <int G> constexpr int DEPTH_OF<ANY, G> = DEPTH<G>;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
     if constexpr (F != ANY) {                \
@@ -89,15 +85,15 @@ template <int F, class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
-    float *partial = (float *)(rooms + FEW_WARPS * Ahead<F>::bytes);
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F>); // [tiles][gate, up][segments][count][16]
     u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
     u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = 2 * tiles * ((segments - lead + share - 1) / share);
-    u8 *room = rooms + warp * Ahead<F>::bytes;
+    u8 *room = rooms + warp * ROOM_OF<F>;
     const u16 *const x[1] = {input};
-    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put_segment<1>(partial + ((walk.tile * 2 + walk.is_up) * segments + walk.segment) * 128, sum, count); };
+    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.is_up) * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                               \
     {                                                                                                                         \
-        Pipe<G, Ahead<F>::pieces, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups)); \
+        Pipe<G, (DEPTH_OF<F, G>), InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups)); \
         pipe.begin();                                                                                                         \
         ready();                                                                                                              \
         pipe.template end<1>(x, table, done);                                                                                 \
@@ -108,9 +104,9 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
     float scale = unscale(of.gate.format);
     for (u32 o = threadIdx.x; o < all * 16 * count; o += blockDim.x) {
         u32 row = o % 16, n = o / 16 / all, which = o / 16 % all, i = (of.first + which) * 16 + row;
-        const float *sums = partial + which * segments * 256 + n * 16 + row;
+        const float *mine = sums + (2 * which * segments * count + n) * 16 + row;
         float g = 0.0f, u = 0.0f;
-        for (u32 s = 0; s < segments; s++) g += sums[s * 128], u += sums[(segments + s) * 128];
+        for (u32 s = 0; s < segments; s++) g += mine[s * count * 16], u += mine[(segments + s) * count * 16];
         float m = swiglu(g * scale, u * scale, of.limit) * weights[n];
         a.middle[(u64)pairs[n] * e.inner + i] = half_of(m);
     }
@@ -200,9 +196,9 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
     u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    u8 *room = rooms + warp * Ahead<F>::bytes, *beside = rooms + FEW_WARPS * Ahead<F>::bytes;
-    float *outputs = (float *)(beside + (F == ANY ? 0 : sharers(e.inner) * WIDEST_PIECE)); // [used + 1][segments][16]
-    beside = F == ANY ? room : beside + warp * WIDEST_PIECE;
+    u8 *room = rooms + warp * ROOM_OF<F>, *beside = rooms + FEW_WARPS * ROOM_OF<F>;
+    float *outputs = (float *)(beside + (F == ANY ? 0 : sharers(e.inner) * ROOM)); // [used + 1][segments][16]
+    beside = F == ANY ? room : beside + warp * ROOM;
     const u16 *const middle[1] = {a.middle}, *const shared_middle[1] = {a.middle + (u64)used * e.inner};
     auto put = [&](u32 task, const float (&sum)[1][4]) {
         float *at = outputs + task * 16 + g;
@@ -216,10 +212,10 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     };
     auto done = [&](const auto &walk, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
     auto shared_done = [&](const auto &walk, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
-#define OWN(G) Pipe<G, Ahead<F>::pieces, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
+#define OWN(G) Pipe<G, (DEPTH_OF<F, G>), OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
 #define BODY(G)                                                                                                                         \
     {                                                                                                                                   \
-        Pipe<G, 1, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        Pipe<G, DEPTH<G>, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
         of_shared.begin();                                                                                                              \
         ready();                                                                                                                        \
         if constexpr (F != ANY) {                                                                                                       \
@@ -282,10 +278,10 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * Ahead<F>::bytes;
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F>;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, Ahead<F>::pieces, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        Pipe<G, (DEPTH_OF<F, G>), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, table, done);                                                                                             \
     }

@@ -9,8 +9,8 @@ use crate::{
     options::CudaError,
     scratch::Halves,
     tensor::{
-        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED,
-        WIDEST_PIECE, knows, many_shared, segments, tiles,
+        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
+        knows, many_shared, segments, tiles,
     },
 };
 
@@ -118,7 +118,7 @@ const FEW_KERNELS: [Kernel; 9] = [
 /// Bytes of the pieces that the warps of a block hold: of `narrow`, for which there is a kernel, two of so
 /// many bytes a block of columns in each row, of any other format one.
 fn rooms(format: u32, narrow: Format, bytes: usize) -> usize {
-    FEW_WARPS * if format == narrow as u32 { 2 * 16 * 2 * bytes } else { WIDEST_PIECE }
+    FEW_WARPS * if format == narrow as u32 { 2 * 16 * 2 * bytes } else { ROOM }
 }
 
 /// Kernels for many rows, by the vectors that a block takes.
@@ -172,13 +172,13 @@ pub fn run(
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
-    let sums = |tiles: usize| 2 * tiles * segments(hidden) * 128 * size_of::<f32>();
+    let sums = |tiles: usize| 2 * tiles * segments(hidden) * rows.min(8) * 16 * size_of::<f32>();
 
     let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
     let q8 = experts.shared_gate.format == Format::Q8_0 as u32 && has_much_shared(device);
     let (kernel, pieces) =
         if q8 { (Kernel::RouterAndSharedQ8, 2) } else { (Kernel::RouterAndShared, 1) };
-    let shared = router_shared.max(pieces * FEW_WARPS * WIDEST_PIECE + sums(tiles(hidden)));
+    let shared = router_shared.max(pieces * FEW_WARPS * ROOM + sums(tiles(hidden)));
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
@@ -196,7 +196,7 @@ pub fn run(
         let shared = pieces.max(table_bytes(gate) + route_shared(route_args));
         device.launch(kernels, kernel, grid, threads, shared, &args)?;
         let kernel = if q2 { Kernel::HalfExpertsOut1Q2 } else { Kernel::HalfExpertsOut1 };
-        let beside = if q2 { segments(inner).min(FEW_WARPS) * WIDEST_PIECE } else { 0 };
+        let beside = if q2 { segments(inner).min(FEW_WARPS) * ROOM } else { 0 };
         let shared = output_rooms + beside + (used + 1) * segments(inner) * 16 * size_of::<f32>();
         return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
     }

@@ -42,6 +42,7 @@ struct Iq2Table {
 };
 
 __device__ __forceinline__ void fill(Iq2Table &table) {
+#pragma unroll 8
     for (u32 i = threadIdx.x; i < 256 * 8; i += blockDim.x) {
         u64 bytes = IQ2_XXS_GRID[i / 8];
         u32 low = (u32)bytes, high = (u32)(bytes >> 32);

@@ -62,26 +62,36 @@ template <> struct Tile<OTHER> {
     Codes<OTHER> a, b;
 };
 
-// One block of 256 columns. `x` is the lane's vector in each group of 8, at the block; lanes whose vector
-// does not exist take another one's, and what comes out is not looked at.
-template <int F, int N> __device__ __forceinline__ void few_block(const Matrix &m, const Tile<F> &tile, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
-    // As many activations are asked for at once as there are registers for.
-    const u32 together = N == 1 && sizeof(Tile<F>) < 192 ? 4 : 2;
-    u32 t = threadIdx.x % 4;
-#pragma unroll
-    for (u32 first = 0; first < 4; first += together) {
-        Runs runs[N][together];
+// As many activations as are asked for at once: there are no registers for more. `x` are the lane's vectors
+// in each group of 8, at a block; lanes whose vector does not exist take another one's, and what comes out
+// is not looked at.
+template <int F, int N> struct Inputs {
+    static const u32 together = N == 1 && sizeof(Tile<F>) < 192 ? 4 : 2;
+    Runs runs[N][together];
+    __device__ __forceinline__ void load(const u16 *const (&x)[N], u32 first) {
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, t));
+            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, threadIdx.x % 4));
+    }
+};
+
+// One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
+template <int F, int N, class Fetch>
+__device__ __forceinline__ void few_block(const Matrix &m, const Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, const Iq2Table *table, float (&sum)[N][4], Fetch fetch) {
+    const u32 together = Inputs<F, N>::together;
+    u32 t = threadIdx.x % 4;
+#pragma unroll
+    for (u32 first = 0; first < 4; first += together) {
+        if (first > 0) inputs.load(x, first);
 #pragma unroll
         for (u32 s = 0; s < together; s++) {
             u32 a[8], b[8];
+            fetch(first + s);
             tile.a.run(m, table, first + s, t, a);
             tile.b.run(m, table, first + s, t, b);
 #pragma unroll
-            for (int n = 0; n < N; n++) mma_run(sum[n], a, b, runs[n][s].low, runs[n][s].high);
+            for (int n = 0; n < N; n++) mma_run(sum[n], a, b, inputs.runs[n][s].low, inputs.runs[n][s].high);
         }
     }
 }
@@ -112,17 +122,19 @@ template <> struct Strip<OTHER> {
     __device__ __forceinline__ Strip(const Matrix &of, u32 first) : m(of), row(first) {}
 };
 
-// So many columns of 16 rows as a warp keeps in shared memory at a time: a segment, or half of one. What
-// scales a row is copied in chunks of 16 bytes, so it may begin within the first.
+// So many columns of 16 rows as a warp keeps in shared memory at a time: half a segment, or, of few bits, a
+// whole one. What scales a row is copied in chunks of 16 bytes, so it may begin within the first.
 template <int F> struct Piece {
-    static const u32 blocks = F == F16 ? 1 : 2, per_segment = 2 / blocks;
+    static const u32 blocks = Widths<F>::codes > 64 ? 1 : 2, per_segment = 2 / blocks;
     static const u32 codes = blocks * Widths<F>::codes;
     static const u32 scales = (blocks * Widths<F>::scales + 15) / 16 * 16 + (Widths<F>::scales % 16 ? 16 : 0);
     static const u32 bytes = 16 * (codes + scales);
 };
 
-// Bytes of the largest piece.
-static const u32 WIDEST_PIECE = 16 * (512 + 32);
+// What a warp has for the pieces of one format, and how many of them fit.
+static const u32 ROOM = 16 * 2 * (256 + 16);
+template <int F> constexpr int DEPTH = ROOM / Piece<F>::bytes < 4 ? ROOM / Piece<F>::bytes : 4;
+template <> constexpr int DEPTH<OTHER> = 1;
 
 // Where what scales a row of a piece begins.
 template <int F> __device__ __forceinline__ const u8 *scales_at(const Strip<F> &of, u32 r, u32 blocks, u32 block) {
@@ -146,7 +158,7 @@ template <int F> __device__ __forceinline__ void stage(u8 *room, const Strip<F> 
             u32 i = lane + 16 * k, r = i / parts, part = i % parts * 16;
             const u8 *scales = scales_at<F>(of, r, blocks, block);
             u32 skew = Widths<F>::scales % 16 ? (u32)(u64)scales % 16 : 0;
-            if (part < skew + here * Widths<F>::scales) copy_async(room + 16 * Piece<F>::codes + r * Piece<F>::scales + part, scales - skew + part);
+            if (r < 16 && part < skew + here * Widths<F>::scales) copy_async(room + 16 * Piece<F>::codes + r * Piece<F>::scales + part, scales - skew + part);
         }
     }
 }
@@ -159,9 +171,9 @@ template <int F> __device__ __forceinline__ Span staged(const u8 *room, const St
     return Span{room + r * Piece<F>::codes, scales, r % 2 * Widths<F>::swap};
 }
 
-// A piece times up to 8 N vectors; `x` as in `few_block`, at the piece's first column.
+// A piece times up to 8 N vectors; `x` as in `Inputs`, at the piece's first column.
 template <int F, int N>
-__device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &of, u32 blocks, u32 block, const u16 *const (&x)[N], const Iq2Table *table, float (&sum)[N][4]) {
+__device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &of, u32 blocks, u32 block, const u16 *const (&x)[N], Inputs<F, N> &inputs, const Iq2Table *table, float (&sum)[N][4]) {
     const Matrix not_needed = {};
     u32 g = threadIdx.x % 32 / 4, here = min(Piece<F>::blocks, blocks - block);
     Span upper = staged<F>(room, of, g, blocks, block), lower = staged<F>(room, of, g + 8, blocks, block);
@@ -169,17 +181,16 @@ __device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &o
     for (u32 k = 0; k < here; k++) {
         Tile<F> tile;
         tile.begin(upper, lower, k);
-#pragma unroll
-        for (u32 s = 0; s < 4; s++) tile.fetch(upper, lower, k, s);
         const u16 *columns[N];
 #pragma unroll
         for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
-        few_block<F, N>(not_needed, tile, columns, table, sum);
+        if (Piece<F>::blocks > 1 && k > 0) inputs.load(columns, 0);
+        few_block<F, N>(not_needed, tile, columns, inputs, table, sum, [&](u32 s) { tile.fetch(upper, lower, k, s); });
     }
 }
 
 template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 blocks, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
-    u32 g = threadIdx.x % 32 / 4, here = min(2u, blocks - block);
+    u32 g = threadIdx.x % 32 / 4, here = min(Piece<OTHER>::blocks, blocks - block);
     for (u32 k = 0; k < here; k++) {
         Tile<OTHER> tile;
         tile.a.row = min(of.row + g, of.m.rows - 1), tile.b.row = min(of.row + g + 8, of.m.rows - 1);
@@ -187,7 +198,9 @@ template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHE
         const u16 *columns[N];
 #pragma unroll
         for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
-        few_block<OTHER, N>(of.m, tile, columns, nullptr, sum);
+        Inputs<OTHER, N> inputs;
+        inputs.load(columns, 0);
+        few_block<OTHER, N>(of.m, tile, columns, inputs, nullptr, sum, [](u32) {});
     }
 }
 
@@ -204,7 +217,7 @@ template <int F, int D, class Walk> struct Pipe {
     __device__ __forceinline__ void ask(u32 to) {
         const u32 pieces = Piece<F>::per_segment;
         if (asked < count * pieces) {
-            u32 block = 2 * ahead.segment + asked % pieces;
+            u32 block = 2 * ahead.segment + asked % pieces * Piece<F>::blocks;
             if constexpr (F != OTHER)
                 if (block < blocks) stage<F>(room + to * Piece<F>::bytes, ahead.strip(), blocks, block);
             asked++;
@@ -225,17 +238,20 @@ template <int F, int D, class Walk> struct Pipe {
             float sum[N][4] = {};
 #pragma unroll
             for (u32 p = 0; p < Piece<F>::per_segment; p++) {
-                u32 block = 2 * here.segment + p;
+                u32 block = 2 * here.segment + Piece<F>::blocks * p;
                 const u16 *x[N];
 #pragma unroll
-                for (int n = 0; n < N; n++) x[n] = input[n] + here.column() + 256 * p;
-                copies_done<D - 1>();
-                __syncwarp();
-                if constexpr (F == OTHER)
+                for (int n = 0; n < N; n++) x[n] = input[n] + here.column() + 256 * Piece<F>::blocks * p;
+                if constexpr (F == OTHER) {
                     multiply_other<N>(here.strip(), blocks, block, x, sum);
-                else if (block < blocks)
-                    multiply_piece<F, N>(room + slot * Piece<F>::bytes, here.strip(), blocks, block, x, table, sum);
-                __syncwarp();
+                } else if (block < blocks) {
+                    Inputs<F, N> inputs;
+                    inputs.load(x, 0);
+                    copies_done<D - 1>();
+                    __syncwarp();
+                    multiply_piece<F, N>(room + slot * Piece<F>::bytes, here.strip(), blocks, block, x, inputs, table, sum);
+                    __syncwarp();
+                }
                 ask(slot);
                 slot = slot + 1 < D ? slot + 1 : 0;
             }
@@ -255,7 +271,7 @@ template <int F> struct StripWalk {
 };
 
 // Puts a segment's sums, of the first `count` vectors, to where all segments of the tile are added:
-// [vectors][16 rows].
+// [count][16 rows].
 template <int N> __device__ __forceinline__ void put_segment(float *at, const float (&sum)[N][4], u32 count) {
     u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
@@ -300,17 +316,17 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
     u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share, count = min(8u * N, a.rows - first);
     u32 tile = warp / share, lead = warp % share, row = (block * tiles + tile) * 16;
     u32 mine = tile < tiles && row < m.rows ? (segments - lead + share - 1) / share : 0;
-    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * WIDEST_PIECE;
-    float *partial = (float *)(rooms + FEW_WARPS * WIDEST_PIECE) + tile * segments * 128 * N;
+    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * ROOM;
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM); // [tiles][segments][count][16]
     // Tiles do not cross groups: a group's rows are a multiple of 16.
     u32 group = p.p.group_rows < m.rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
     const u16 *input[N];
 #pragma unroll
     for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride + (u64)group * p.p.group_stride;
-    auto done = [&](const auto &walk, const float (&sum)[N][4]) { put_segment<N>(partial + walk.segment * 128 * N, sum, count); };
+    auto done = [&](const auto &walk, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                             \
     {                                                                                                       \
-        Pipe<G, 1, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
+        Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
         pipe.begin();                                                                                       \
         await();                                                                                            \
         pipe.template end<N>(input, nullptr, done);                                                         \
@@ -319,13 +335,12 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
 #undef BODY
     __syncthreads();
     float scale = unscale(m.format);
-    partial = (float *)(rooms + FEW_WARPS * WIDEST_PIECE);
     for (u32 o = threadIdx.x; o < tiles * count * 16; o += blockDim.x) {
         // Neighbouring threads take neighbouring rows: they are stored together.
         u32 n = o / 16 / tiles, which = o / 16 % tiles, r = (block * tiles + which) * 16 + o % 16;
         if (r >= m.rows) continue;
         float y = 0.0f;
-        for (u32 s = 0; s < segments; s++) y += partial[(which * segments + s) * 128 * N + n * 16 + o % 16];
+        for (u32 s = 0; s < segments; s++) y += sums[((which * segments + s) * count + n) * 16 + o % 16];
         y *= scale;
         u64 target = (u64)(first + n) * p.p.y_stride + r;
         if (p.p.y) p.p.y[target] = y;

@@ -29,8 +29,8 @@ const MANY_VECTORS: usize = 64;
 /// The most vectors that are few.
 pub const FEW: usize = 16;
 
-/// Shared memory that a warp has for the widest pieces of weights.
-pub const WIDEST_PIECE: usize = 16 * (512 + 32);
+/// Shared memory that a warp has for pieces of weights.
+pub const ROOM: usize = 16 * 2 * (256 + 16);
 /// As much shared memory as every card has for one block.
 pub const MOST_SHARED: usize = 99 << 10;
 
@@ -105,7 +105,7 @@ impl HalfProduct {
 
     fn sums(&self) -> usize {
         let cols = self.product.cols() as usize;
-        if self.x == 0 { 0 } else { tiles(cols) * segments(cols) * 128 * size_of::<f32>() }
+        if self.x == 0 { 0 } else { tiles(cols) * segments(cols) * 16 * size_of::<f32>() }
     }
 }
 
@@ -118,7 +118,7 @@ pub struct HalfProductList {
     few: FewProductsArgs,
     few_blocks: usize,
     many: ProductList,
-    /// Bytes of shared memory for the sums of up to 8 vectors.
+    /// Bytes of shared memory for the sums of a vector.
     sums: usize,
     /// Whether all are of Q8_0, for which there are kernels.
     q8: bool,
@@ -156,7 +156,7 @@ impl HalfProductList {
     /// it needs, the shared memory of one.
     pub fn few(&self, rows: usize) -> (FewProductsArgs, usize, usize) {
         let args = FewProductsArgs { rows: rows as u32, ..self.few };
-        (args, self.few_blocks, FEW_WARPS * WIDEST_PIECE + self.sums)
+        (args, self.few_blocks, FEW_WARPS * ROOM + rows.min(8) * self.sums)
     }
 }
 
@@ -219,7 +219,7 @@ pub fn multiply(
         return device.launch(kernels, Kernel::HalfProductsMany, grid, threads, shared, &args);
     }
     let (args, blocks, one) = list.few(rows);
-    let two = one + list.sums;
+    let two = one + (rows - rows.min(8)) * list.sums;
     let wide = rows > 8 && two <= MOST_SHARED;
     let kernel = match (wide, list.q8) {
         (false, false) => Kernel::HalfProducts8,
