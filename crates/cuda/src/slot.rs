@@ -57,8 +57,9 @@ pub struct Shape {
 impl Shape {
     /// The shape of a model's slots.
     pub fn new(config: &Config, formats: RowFormats, options: &CudaOptions) -> Shape {
-        // A ring holds what a query sees before the round, the round, and what may be taken back.
-        let slack = options.rewind.max(options.rows);
+        // A ring holds what the queries of a slice see before it, and the slice, or what may be taken
+        // back.
+        let slack = options.rewind.max(options.longest_slice());
         let mut rings = Vec::new();
         let (mut arena_bytes, mut before) = (0usize, 0u64);
         let mut ring = |row_bytes: usize, depth: usize| {
