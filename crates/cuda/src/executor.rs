@@ -451,6 +451,10 @@ impl Executor for CudaExecutor {
         })
     }
 
+    fn chunk(&self) -> usize {
+        self.options.chunk()
+    }
+
     fn state_cost(&self) -> StateCost {
         self.shape.cost(&self.options)
     }

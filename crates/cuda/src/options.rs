@@ -147,6 +147,11 @@ impl CudaOptions {
         Ok(())
     }
 
+    /// Tokens of a prompt that are best fed at a time. Floats gain nothing from long rounds.
+    pub fn chunk(&self) -> usize {
+        if self.fast { self.rows } else { self.longest_slice() }
+    }
+
     /// Rows of the longest slice: a short round is one.
     pub fn longest_slice(&self) -> usize {
         self.slice.min(self.rows)

@@ -178,7 +178,7 @@ pub const FLAGS: &[Flag] = &[
             to: 65_536,
             set: |args, n| args.prefill_chunk = Some(n),
         },
-        doc: "tokens of a prompt that are evaluated at a time; changes speed, never an answer [512]",
+        doc: "tokens of a prompt that are evaluated at a time; changes speed, never an answer [512; 4096 on a GPU]",
     },
     Flag {
         long: "temp",
