@@ -11,7 +11,7 @@ use crate::{
     scratch::{Room, Scratch},
     slot::Shape,
     step::{most_scores, undo_room},
-    weights::{DRAWER, bytes, wants_float_heads},
+    weights::{DRAWER, bytes, floats},
 };
 
 /// What the driver keeps for itself, kernels and their recordings included.
@@ -63,7 +63,7 @@ pub fn memory_plan(
         true => most_scores(options.fast, options.longest_slice(), config.max_context),
         false => 0,
     };
-    let room = Room::new(options, wants_float_heads(model, options.fast));
+    let room = Room::new(options, floats(model, options.fast));
     let scratch = [Scratch::bytes(config, room), undo, told, scores.saturating_mul(4)]
         .into_iter()
         .fold(DRIVER_BYTES, |sum, part| sum.saturating_add(part as u64));

@@ -41,23 +41,28 @@ impl Frequencies {
         TURNS * self.window_only.len() * 2 * size_of::<f32>()
     }
 
-    /// Writes cosine and sine of every pair, as `TURN_*` order them. Angles are `f64`: at a million
-    /// positions an `f32` angle is off by hundredths.
+    /// Writes cosine and sine of every pair, as `TURN_*` order them, but for compressed rows that the row
+    /// does not complete: nobody reads those. Angles are `f64`: at a million positions an `f32` angle is
+    /// off by hundredths.
     fn write(&self, position: usize, bytes: &mut [u8]) {
-        let first = |ratio: usize| (position + 1).saturating_sub(ratio);
-        let of = |position: usize, frequencies: &'_ [f64]| -> Vec<(f64, f64)> {
-            frequencies.iter().map(|f| (position as f64 * f).sin_cos()).collect()
+        let completed = |kind: Compression| {
+            let length = position + 1;
+            length.is_multiple_of(kind.ratio()).then(|| length - kind.ratio())
         };
         let tables = [
-            of(position, &self.window_only),
-            of(position, &self.compressed),
-            of(first(Compression::Csa.ratio()), &self.compressed),
-            of(first(Compression::Hca.ratio()), &self.compressed),
+            (Some(position), &self.window_only),
+            (Some(position), &self.compressed),
+            (completed(Compression::Csa), &self.compressed),
+            (completed(Compression::Hca), &self.compressed),
         ];
-        let turns = tables.iter().flatten();
-        for (bytes, &(sin, cos)) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(turns) {
-            bytes[..4].copy_from_slice(&(cos as f32).to_le_bytes());
-            bytes[4..].copy_from_slice(&(sin as f32).to_le_bytes());
+        let turns = bytes.chunks_exact_mut(8 * self.window_only.len().max(1));
+        for ((position, frequencies), turns) in tables.into_iter().zip(turns) {
+            let Some(position) = position else { continue };
+            for (bytes, frequency) in turns.as_chunks_mut::<8>().0.iter_mut().zip(frequencies) {
+                let (sin, cos) = (position as f64 * frequency).sin_cos();
+                bytes[..4].copy_from_slice(&(cos as f32).to_le_bytes());
+                bytes[4..].copy_from_slice(&(sin as f32).to_le_bytes());
+            }
         }
     }
 }
@@ -220,6 +225,39 @@ mod tests {
         assert_eq!(rounds[1].len(), 8);
         assert_eq!(seen(1, 7), (1, 15, Some(10), None));
         assert_eq!(rounds.len(), 2);
+    }
+
+    #[test]
+    fn a_row_turns_by_its_position_and_by_those_of_rows_that_it_completes() {
+        let frequencies =
+            Frequencies { window_only: vec![1.0, 0.01], compressed: vec![0.5, 0.001] };
+        assert_eq!(frequencies.turn_bytes(), 64);
+        for (position, csa, hca) in
+            [(0, None, None), (3, Some(0), None), (255, Some(252), Some(128))]
+        {
+            let mut bytes = vec![0xff; 64];
+            frequencies.write(position, &mut bytes);
+            let tables = [
+                (Some(position), [1.0, 0.01]),
+                (Some(position), [0.5, 0.001]),
+                (csa, [0.5, 0.001]),
+                (hca, [0.5, 0.001]),
+            ];
+            let want = tables.iter().flat_map(|&(position, frequencies)| {
+                let turn = |f: f64| {
+                    position.map_or([0xff; 8], |position: usize| {
+                        let (sin, cos) = (position as f64 * f).sin_cos();
+                        let [sin, cos] = [sin, cos].map(|x| (x as f32).to_le_bytes());
+                        let mut both = [0; 8];
+                        both[..4].copy_from_slice(&cos);
+                        both[4..].copy_from_slice(&sin);
+                        both
+                    })
+                };
+                frequencies.map(turn).concat()
+            });
+            assert_eq!(bytes, want.collect::<Vec<u8>>(), "at {position}");
+        }
     }
 
     #[test]

@@ -23,15 +23,26 @@ pub struct Room {
     pub slice: usize,
     /// Whether vectors are wanted as halves.
     pub fast: bool,
-    /// Whether some product wants the output of attention as floats.
-    pub float_heads: bool,
+    /// Vectors that are wanted as floats.
+    pub floats: Floats,
+}
+
+/// Whether vectors that are wide, and often wanted as halves alone, are wanted as floats too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floats {
+    /// The output of attention.
+    pub heads: bool,
+    /// What its first matrices make of it.
+    pub low: bool,
+    /// The inner vectors of experts.
+    pub middle: bool,
 }
 
 impl Room {
     /// What the options ask for.
-    pub fn new(options: &CudaOptions, float_heads: bool) -> Room {
+    pub fn new(options: &CudaOptions, floats: Floats) -> Room {
         let (rows, slice, fast) = (options.rows, options.longest_slice(), options.fast);
-        Room { rows, slice, fast, float_heads }
+        Room { rows, slice, fast, floats }
     }
 }
 
@@ -73,9 +84,9 @@ pub struct Scratch {
     pub parts: u64,
     /// Which of them have arrived; zero between launches.
     pub arrivals: u64,
-    /// `[rows, heads, head_dim]`, or 0 where nobody wants them as floats.
+    /// `[rows, heads, head_dim]`, or 0.
     pub heads: u64,
-    /// `[rows, o_groups * o_rank]`.
+    /// `[rows, o_groups * o_rank]`, or 0.
     pub low: u64,
     /// `[rows, experts]`.
     pub router: u64,
@@ -83,7 +94,7 @@ pub struct Scratch {
     pub picked: u64,
     /// `[rows, experts_used]`.
     pub weights: u64,
-    /// `[rows, experts_used + 1, expert_hidden]`.
+    /// `[rows, experts_used + 1, expert_hidden]`, or 0.
     pub middle: u64,
     /// `[wanted, hidden]`.
     pub head: u64,
@@ -135,10 +146,14 @@ impl Scratch {
 
     /// Where everything lies, counted from the beginning, and how much it is.
     fn lay_out(c: &Config, room: Room) -> (Scratch, usize) {
-        let Room { rows, slice, fast, float_heads } = room;
+        let Room { rows, slice, fast, floats } = room;
         let wanted = most_wanted(rows);
-        let mut bytes = 0usize;
+        // Nothing lies at the beginning: 0 stands for what is not there.
+        let mut bytes = 256usize;
         let mut take = |count: usize, each: usize| {
+            if count == 0 {
+                return 0;
+            }
             let at = bytes;
             bytes = (bytes + count * each).next_multiple_of(256);
             at as u64
@@ -167,12 +182,15 @@ impl Scratch {
             chosen: take(slice, 4 * c.indexer.top_k),
             parts: take(ATTEND_ROWS.min(slice), parts),
             arrivals: take(slice, attend::tensor::arrival_bytes(c.heads)),
-            heads: if float_heads { take(rows, 4 * c.q_width()) } else { 0 },
-            low: take(rows, 4 * c.o_low_width()),
+            heads: take(if floats.heads { rows } else { 0 }, 4 * c.q_width()),
+            low: take(if floats.low { rows } else { 0 }, 4 * c.o_low_width()),
             router: take(rows, 4 * c.experts),
             picked: take(rows, 4 * c.experts_used),
             weights: take(rows, 4 * c.experts_used),
-            middle: take(rows, 4 * (c.experts_used + 1) * c.expert_hidden),
+            middle: take(
+                if floats.middle { rows } else { 0 },
+                4 * (c.experts_used + 1) * c.expert_hidden,
+            ),
             head: take(wanted, 4 * c.hidden),
             logits: take(wanted, 4 * c.vocab),
             halves: Halves::default(),
@@ -198,24 +216,13 @@ impl Scratch {
 
     /// Turns places into addresses.
     fn begin_at(&mut self, base: u64) {
-        for at in self.all() {
-            *at += base;
-        }
-        // What is there never lies at the beginning.
-        if self.heads != 0 {
-            self.heads += base;
-        }
-        if self.halves.x != 0 {
-            let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
-            for at in [x, qr, heads, low, middle, head, parts, order, items] {
-                *at += base;
-            }
-        }
+        self.all().filter(|at| **at != 0).for_each(|at| *at += base);
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {
         let [pending_kv, pending_score] = &mut self.pending;
         let [index_kv, index_score] = &mut self.index_pending;
+        let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
         [
             &mut self.streams,
             &mut self.mix,
@@ -236,6 +243,7 @@ impl Scratch {
             &mut self.chosen,
             &mut self.parts,
             &mut self.arrivals,
+            &mut self.heads,
             &mut self.low,
             &mut self.router,
             &mut self.picked,
@@ -243,7 +251,52 @@ impl Scratch {
             &mut self.middle,
             &mut self.head,
             &mut self.logits,
+            x,
+            qr,
+            heads,
+            low,
+            middle,
+            head,
+            parts,
+            order,
+            items,
         ]
         .into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ds4_model::Model;
+
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wanted_has_a_place_of_its_own() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
+        let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
+        let room = |fast, floats| {
+            let floats = Floats { heads: floats, low: floats, middle: floats };
+            Room { rows: 700, slice: 32, fast, floats }
+        };
+        // Exact: no halves. Fast, and nobody wants floats: three places fewer.
+        for (fast, floats, missing) in [(false, true, 9), (true, true, 0), (true, false, 3)] {
+            let (mut scratch, bytes) = Scratch::lay_out(&config, room(fast, floats));
+            let mut places: Vec<u64> = scratch.all().map(|at| *at).collect();
+            let all = places.len();
+            places.retain(|&at| at != 0);
+            assert_eq!(all - places.len(), missing);
+            assert!(places.iter().all(|at| at % 256 == 0 && *at < bytes as u64));
+            scratch.begin_at(1 << 20);
+            let moved: Vec<u64> = scratch.all().map(|at| *at).filter(|&at| at != 0).collect();
+            assert!(moved.iter().zip(&places).all(|(moved, at)| *moved == at + (1 << 20)));
+            places.sort_unstable();
+            places.dedup();
+            assert_eq!(places.len(), all - missing);
+        }
+        let bytes = |slice| Scratch::bytes(&config, Room { slice, ..room(true, false) });
+        assert!(bytes(32) < bytes(700));
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     slot::Shape,
     stages::Part,
     tensor,
-    weights::{Hyper, Layer, Products, Weights, wants_float_heads},
+    weights::{Hyper, Layer, Products, Weights, floats},
 };
 
 /// How many rows of every ring there is room for when `rows` have to be saved, of which one slot never
@@ -87,7 +87,7 @@ impl Step {
         experts::tensor::prepare(kernels)?;
         attend::tensor::prepare(device, kernels)?;
         let fast = options.fast;
-        let room = Room::new(options, wants_float_heads(model, fast));
+        let room = Room::new(options, floats(model, fast));
         let scratch = Scratch::new(device, config, room)?;
         let told = round::upload_bytes(room.rows, frequencies);
         let logits = 4 * most_wanted(room.rows) * config.vocab;

@@ -8,9 +8,10 @@ use ds4_quant::Format;
 
 use crate::{
     device::{Buffer, Device, Kernels, Words},
+    experts::{self, ExpertsArgs},
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
-    scratch::{Room, Scratch},
+    scratch::{Floats, Room, Scratch},
     tensor::{self, HalfProduct, HalfProductList},
     upload::{Job, Planes, upload},
 };
@@ -153,21 +154,41 @@ pub fn bytes(matrix: &Matrix) -> u64 {
     (on_card + matrix.scales().map_or(0, <[u8]>::len)) as u64
 }
 
-/// Whether some layer reads the output of attention as floats: where its next product is not one for
-/// tensor cores.
-pub fn wants_float_heads(model: &Model, fast: bool) -> bool {
-    let halves = |layer: &LayerWeights| {
-        let matrix = &layer.attention.output_a;
-        let matrix = MatrixRef {
-            format: matrix.format() as u32,
-            rows: matrix.rows() as u32,
-            cols: matrix.cols() as u32,
-            ..MatrixRef::default()
-        };
-        let product = Product::grouped(matrix, 0, 0, model.config.o_groups);
-        HalfProduct::new(product, 1).takes_halves()
+/// Which vectors some layer wants as floats: those of products and experts that are none for tensor
+/// cores.
+pub fn floats(model: &Model, fast: bool) -> Floats {
+    let shape = |matrix: &Matrix| MatrixRef {
+        format: matrix.format() as u32,
+        rows: matrix.rows() as u32,
+        cols: matrix.cols() as u32,
+        ..MatrixRef::default()
     };
-    !fast || !model.weights.layers.iter().all(halves)
+    let mut floats = Floats { heads: !fast, low: !fast, middle: !fast };
+    for layer in &model.weights.layers {
+        let AttentionWeights { output_a, output_b, .. } = &layer.attention;
+        let low = Product::grouped(shape(output_a), 0, 0, model.config.o_groups);
+        let [heads, low] = [low, Product::new(shape(output_b), 0, 0)]
+            .map(|product| HalfProduct::new(product, 1).takes_halves());
+        floats.heads |= !heads;
+        floats.low |= !heads || !low;
+        let stack = |of: fn(&ExpertWeights) -> &Matrix| StackRef {
+            first: layer.moe.experts.first().map(|expert| shape(of(expert))).unwrap_or_default(),
+            ..StackRef::default()
+        };
+        let shared = &layer.moe.shared;
+        floats.middle |= !experts::tensor::suits(&ExpertsArgs {
+            gate: stack(|e| &e.gate),
+            up: stack(|e| &e.up),
+            down: stack(|e| &e.down),
+            shared_gate: shape(&shared.gate),
+            shared_up: shape(&shared.up),
+            shared_down: shape(&shared.down),
+            inner: model.config.expert_hidden as u32,
+            hidden: model.config.hidden as u32,
+            ..ExpertsArgs::default()
+        });
+    }
+    floats
 }
 
 struct Drawer {
