@@ -17,7 +17,7 @@ pub struct CudaOptions {
     /// How many of the last positions a slot can be truncated to at once.
     pub rewind: usize,
     /// A slot that is truncated further goes back to a multiple of this; itself a multiple of 128, or 0
-    /// to go back to the start.
+    /// to go back to the start. Rounds of a prompt end there, so it should be no less than `rows`.
     pub boundary: usize,
     /// How many such multiples a slot remembers, close ones near its end and distant ones further back.
     pub boundaries_kept: usize,

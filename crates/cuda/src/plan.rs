@@ -166,6 +166,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_saved_has_room_without_much_waste() {
+        for (rows, room) in [(0, 1), (1, 1), (100, 128), (600, 640), (640, 640), (641, 1280)] {
+            assert_eq!(undo_room(rows, 640), room, "{rows}");
+        }
+    }
+
+    #[test]
     fn small_pieces_share_a_grain_and_large_ones_do_not() {
         for (bytes, taken) in [
             (0, 0),
