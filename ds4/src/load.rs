@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
 use ds4_cuda::{Card, CudaError, CudaExecutor, CudaOptions, memory_plan};
-use ds4_engine::{Engine, Executor, MemoryPlan, SessionOptions, StateCost};
+use ds4_engine::{DEFAULT_CHUNK, Engine, Executor, MemoryPlan, SessionOptions, StateCost};
 use ds4_host::Memory;
 use ds4_model::{Model, Source};
 use ds4_tokenizer::Tokenizer;
@@ -85,10 +85,12 @@ pub fn load(setup: &Setup, term: Term) -> Result<Loaded, Fault> {
     if let Some(why) = &context.why {
         term.say(Class::Warning, why);
     }
-    let session = SessionOptions { context: context.effective, chunk: setup.chunk };
+    let context = context.effective;
     let weights = weight_bytes(&source);
     progress.clear();
-    let Chosen { executor, memory, card } = choose(setup, &model, weights, session, term)?;
+    let Chosen { executor, memory, card } = choose(setup, &model, weights, context, term)?;
+    let chunk = setup.chunk.unwrap_or_else(|| executor.chunk());
+    let session = SessionOptions { context, chunk };
     let engine = Engine::new(executor);
     let state = memory.session.bytes(session.context as u64);
     term.say(
@@ -130,11 +132,11 @@ fn choose(
     setup: &Setup,
     model: &Arc<Model>,
     weights: u64,
-    session: SessionOptions,
+    context: usize,
     term: Term,
 ) -> Result<Chosen, Fault> {
     if setup.backend != Backend::Cpu {
-        match on_a_card(setup, model, session, term) {
+        match on_a_card(setup, model, context, term) {
             Ok(Some(chosen)) => return Ok(chosen),
             Ok(None) => {}
             Err(Fault::Failed(why)) if setup.backend == Backend::Auto => {
@@ -144,8 +146,9 @@ fn choose(
         }
     }
     let state = StateCost::of(&model.config, setup.rounding, CpuOptions::default().rewind)?;
-    let memory = MemoryPlan::new(&model.config, weights, state, setup.chunk);
-    check_memory(&memory, session.context, term)?;
+    let chunk = setup.chunk.unwrap_or(DEFAULT_CHUNK);
+    let memory = MemoryPlan::new(&model.config, weights, state, chunk);
+    check_memory(&memory, context, term)?;
     let executor = Box::new(CpuExecutor::new(Arc::clone(model), cpu_options(setup))?);
     Ok(Chosen { executor, memory, card: None })
 }
@@ -154,7 +157,7 @@ fn choose(
 fn on_a_card(
     setup: &Setup,
     model: &Arc<Model>,
-    session: SessionOptions,
+    context: usize,
     term: Term,
 ) -> Result<Option<Chosen>, Fault> {
     let card = match Card::open(setup.gpu) {
@@ -166,8 +169,8 @@ fn on_a_card(
         card => card?,
     };
     let options = cuda_options(setup);
-    let memory = memory_plan(model, &options, session.chunk)?;
-    let (name, free, context) = (&card.info().name, card.free_memory()?, session.context as u64);
+    let memory = memory_plan(model, &options, setup.chunk.unwrap_or(options.chunk()))?;
+    let (name, free, context) = (&card.info().name, card.free_memory()?, context as u64);
     memory
         .check(free, 1, context)
         .map_err(|error| Fault::failed(format!("{name} has no room for this: {error}")))?;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ds4_cpu::{Activations, Numa};
-use ds4_engine::{DEFAULT_CHUNK, SamplerOptions};
+use ds4_engine::SamplerOptions;
 use ds4_model::Rounding;
 use ds4_prompt::{Profile, Thinking};
 
@@ -99,7 +99,8 @@ pub struct Setup {
     pub numa: Numa,
     pub backend: Backend,
     pub gpu: usize,
-    pub chunk: usize,
+    /// `None`: what computes says.
+    pub chunk: Option<usize>,
     pub rounding: Rounding,
     pub activations: Activations,
 }
@@ -239,7 +240,7 @@ fn setup(args: &Args) -> Setup {
         numa: args.numa,
         backend: args.backend,
         gpu: args.gpu.unwrap_or(0) as usize,
-        chunk: args.prefill_chunk.map_or(DEFAULT_CHUNK, |n| n as usize),
+        chunk: args.prefill_chunk.map(|n| n as usize),
         rounding: args.rounding.unwrap_or(Rounding::Official),
         activations: if args.exact { Activations::Exact } else { Activations::Int8 },
     }

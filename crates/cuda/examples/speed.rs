@@ -1,7 +1,7 @@
 //! How fast a model runs on the card: load, prompt, decode, decode of several sessions, and where a
 //! decode step's time goes.
 //!
-//! `cargo run --release -p ds4-cuda --example speed -- FILE [--exact] [--context 2048] [--steps 128] [--batch 1] [--rows 1024]`
+//! `cargo run --release -p ds4-cuda --example speed -- FILE [--exact] [--context 2048] [--steps 128] [--batch 1] [--rows 4096] [--slice 512]`
 
 #![allow(clippy::print_stdout, reason = "a tool's output is its result")]
 
@@ -23,11 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (context, steps) = (number("--context", 2048)?, number("--steps", 128)?);
     let batch = number("--batch", 1)?;
     let rows = number("--rows", CudaOptions::default().rows)?;
+    let slice = number("--slice", CudaOptions::default().slice)?;
     let fast = !arguments.iter().any(|a| a == "--exact");
 
     let start = Instant::now();
     let model = Arc::new(Model::open(Path::new(file))?);
-    let options = CudaOptions { fast, rows, ..CudaOptions::default() };
+    let options = CudaOptions { fast, rows, slice, ..CudaOptions::default() };
     let mut cuda = CudaExecutor::new(Arc::clone(&model), options)?;
     println!("{}: {file}, fast {fast}", cuda.device().name);
     println!("loaded in {:.1} s", start.elapsed().as_secs_f64());

@@ -20,7 +20,7 @@ use crate::{
     plan::{Card, memory_plan},
     read_rate,
     recording::Key,
-    round::{self, Frequencies, Place},
+    round::{self, Frequencies, Limits, Place},
     rows::{RingCopy, RowFormats},
     slot::{Boundary, Shape, Slot, Tools},
     stages::Meter,
@@ -79,7 +79,7 @@ impl CudaExecutor {
             shape: &shape,
             frequencies: &frequencies,
         };
-        let step = Step::new(setting, options.rows, options.fast)?;
+        let step = Step::new(setting, &options)?;
         Ok(CudaExecutor {
             slots: BTreeMap::new(),
             step,
@@ -226,10 +226,11 @@ impl CudaExecutor {
         logits: &mut Logits,
     ) -> Result<Vec<Vec<Arc<Boundary>>>, ExecError> {
         let mut passed: Vec<Vec<Arc<Boundary>>> = vec![Vec::new(); batch.len()];
-        let deepest = self.shape.deepest();
+        let CudaOptions { rows: most, boundary, .. } = self.options;
+        let (wanted, deepest) = (round::most_wanted(most), self.shape.deepest());
+        let limits = Limits { rows: most, wanted, boundary, deepest };
         loop {
-            let CudaOptions { rows: most, boundary, .. } = self.options;
-            let rows = round::next(batch, places, done, most, boundary, deepest);
+            let rows = round::next(batch, places, done, limits);
             let Some(longest) = rows.iter().map(|row| row.position + 1).max() else {
                 return Ok(passed);
             };
@@ -448,6 +449,10 @@ impl Executor for CudaExecutor {
             let slot = transfer::import(state, cuda.tools(), cuda.options.rounding)?;
             Ok(cuda.add(slot))
         })
+    }
+
+    fn chunk(&self) -> usize {
+        self.options.chunk()
     }
 
     fn state_cost(&self) -> StateCost {

@@ -17,13 +17,19 @@ pub struct CudaOptions {
     /// How many of the last positions a slot can be truncated to at once.
     pub rewind: usize,
     /// A slot that is truncated further goes back to a multiple of this; itself a multiple of 128, or 0
-    /// to go back to the start.
+    /// to go back to the start. Rounds of a prompt end there, so it should be no less than `rows`.
     pub boundary: usize,
     /// How many such multiples a slot remembers, close ones near its end and distant ones further back.
     pub boundaries_kept: usize,
-    /// Rows of a batch that go through the layers together; it bounds the working memory.
+    /// Rows of a batch that go through the layers together; it bounds the working memory. Long rounds
+    /// read the weights less often, and give each expert more rows.
     pub rows: usize,
+    /// Rows of a round that attention takes at a time; it bounds what a slot's rings must hold.
+    pub slice: usize,
 }
+
+/// Slices of a round at most.
+const MOST_SLICES: usize = 64;
 
 impl Default for CudaOptions {
     fn default() -> CudaOptions {
@@ -32,9 +38,10 @@ impl Default for CudaOptions {
             rounding: Rounding::Official,
             fast: false,
             rewind: 128,
-            boundary: 2048,
+            boundary: 4096,
             boundaries_kept: 16,
-            rows: 1024,
+            rows: 4096,
+            slice: 512,
         }
     }
 }
@@ -139,9 +146,44 @@ impl CudaOptions {
         if self.rows == 0 || self.rows > 4096 {
             return refuse("rows", self.rows, "must be from 1 to 4096");
         }
+        if self.slice == 0 || self.slices() > MOST_SLICES {
+            return refuse("slice", self.slice, "must be at least a 64th of the rows of a round");
+        }
         if self.rewind > 1 << 20 {
             return refuse("rewind", self.rewind, "must be at most 1048576");
         }
         Ok(())
+    }
+
+    /// Tokens of a prompt that are best fed at a time. Floats gain nothing from long rounds.
+    pub fn chunk(&self) -> usize {
+        if self.fast { self.rows } else { self.longest_slice() }
+    }
+
+    /// Rows of the longest slice: a short round is one.
+    pub fn longest_slice(&self) -> usize {
+        self.slice.min(self.rows)
+    }
+
+    /// Slices of the longest round.
+    pub fn slices(&self) -> usize {
+        self.rows.div_ceil(self.longest_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CudaOptions;
+
+    #[test]
+    fn a_round_is_cut_into_slices_but_not_into_crumbs() {
+        let with = |rows, slice| CudaOptions { rows, slice, ..CudaOptions::default() };
+        for (rows, slice, slices) in [(4096, 512, 8), (600, 512, 2), (100, 512, 1), (64, 1, 64)] {
+            with(rows, slice).check().unwrap();
+            assert_eq!(with(rows, slice).slices(), slices, "{rows} by {slice}");
+        }
+        for (rows, slice) in [(0, 512), (4097, 512), (4096, 0), (4096, 63)] {
+            with(rows, slice).check().unwrap_err();
+        }
     }
 }

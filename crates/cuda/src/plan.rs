@@ -8,10 +8,10 @@ use crate::{
     options::{CudaError, CudaOptions},
     round::{self, Frequencies},
     rows::RowFormats,
-    scratch::{ATTEND_ROWS, Scratch},
+    scratch::{Room, Scratch},
     slot::Shape,
-    step::undo_room,
-    weights::{DRAWER, bytes},
+    step::{most_scores, undo_room},
+    weights::{DRAWER, bytes, floats},
 };
 
 /// What the driver keeps for itself, kernels and their recordings included.
@@ -55,24 +55,25 @@ pub fn memory_plan(
     let formats = RowFormats::new(config, options.rounding)
         .map_err(|source| CudaError::Rows { model: config.name.clone(), source })?;
     let shape = Shape::new(config, formats, options);
-    let undo = undo_room(chunk.min(shape.deepest())).saturating_mul(shape.ring_row_bytes());
+    let deepest = shape.deepest();
+    let undo = undo_room(chunk.min(deepest), deepest).saturating_mul(shape.ring_row_bytes());
     let told = round::upload_bytes(options.rows, &Frequencies::new(&config.rope));
-    let scratch = [Scratch::bytes(config, options.rows, options.fast), undo, told]
+    // Scores of index rows are there once for all sessions.
+    let scores = match config.layers.contains(&Compression::Csa) {
+        true => most_scores(options.fast, options.longest_slice(), config.max_context),
+        false => 0,
+    };
+    let room = Room::new(options, floats(model, options.fast));
+    let scratch = [Scratch::bytes(config, room), undo, told, scores.saturating_mul(4)]
         .into_iter()
         .fold(DRIVER_BYTES, |sum, part| sum.saturating_add(part as u64));
-    let mut session = shape.cost(options);
-    if config.layers.contains(&Compression::Csa) {
-        // Scores of index rows are there once for all sessions, and grow with the longest; room for
-        // them doubles when it grows.
-        let scores = 2 * 4 * ATTEND_ROWS * 1024 / Compression::Csa.ratio();
-        session.per_1k_tokens = session.per_1k_tokens.saturating_add(scores as u64);
-    }
-    Ok(MemoryPlan { weights: weight_bytes(model), scratch, session })
+    let (weights, session) = (weight_bytes(model, options.slices()), shape.cost(options));
+    Ok(MemoryPlan { weights, scratch, session })
 }
 
 /// The weights as they are brought to the card: each matrix by itself, but the experts of a layer in
-/// three stacks, and everything small in drawers.
-fn weight_bytes(model: &Model) -> u64 {
+/// three stacks, and everything small in drawers, with lists for each slice of a round.
+fn weight_bytes(model: &Model, slices: usize) -> u64 {
     let weights = &model.weights;
     let layers = weights.layers.iter().flat_map(|layer| {
         let experts = &layer.moe.experts;
@@ -82,7 +83,7 @@ fn weight_bytes(model: &Model) -> u64 {
         layer.matrices().take(dense).map(bytes).chain(stacks)
     });
     let others = [&weights.embedding, &weights.head_hc.function, &weights.output].map(bytes);
-    let small: u64 = weights.layers.iter().map(small_bytes).sum();
+    let small: u64 = weights.layers.iter().map(|layer| small_bytes(layer, slices)).sum();
     layers
         .chain(others)
         .map(grains)
@@ -90,8 +91,9 @@ fn weight_bytes(model: &Model) -> u64 {
 }
 
 /// What is not a matrix: norms, biases, tables, and lists of what is launched.
-fn small_bytes(layer: &LayerWeights) -> u64 {
+fn small_bytes(layer: &LayerWeights, slices: usize) -> u64 {
     const LISTS: usize = 16 << 10;
+    const LISTS_OF_A_SLICE: usize = 1 << 10;
     let attention = &layer.attention;
     let compressors =
         attention.compressor.iter().chain(attention.indexer.iter().map(|i| &i.compressor));
@@ -108,7 +110,7 @@ fn small_bytes(layer: &LayerWeights) -> u64 {
         compressors.map(|c| c.ape.len() + c.norm.len()).sum(),
         routing,
     ];
-    (LISTS + 4 * values.iter().sum::<usize>()) as u64
+    (LISTS + slices * LISTS_OF_A_SLICE + 4 * values.iter().sum::<usize>()) as u64
 }
 
 /// What the driver takes for so many bytes.
@@ -147,7 +149,11 @@ mod tests {
         let base = plan(usual, 1);
         assert!(base.scratch > DRIVER_BYTES);
         assert!(plan(CudaOptions { fast: true, ..usual }, 1).scratch > base.scratch);
-        assert!(plan(CudaOptions { rows: 2048, ..usual }, 1).scratch > base.scratch);
+        assert!(plan(CudaOptions { rows: 2048, ..usual }, 1).scratch < base.scratch);
+        let coarse = plan(CudaOptions { slice: 1024, ..usual }, 1);
+        assert!(coarse.scratch > base.scratch && coarse.session.fixed > base.session.fixed);
+        let short = plan(CudaOptions { rows: 512, ..usual }, 1).session;
+        assert_eq!(short.fixed, base.session.fixed, "rings hold slices, not rounds");
         assert!(plan(usual, 128).scratch > base.scratch, "rows to go back to");
         let deep = plan(CudaOptions { rewind: 5000, ..usual }, 1).session;
         assert!(deep.fixed > base.session.fixed);
@@ -157,6 +163,13 @@ mod tests {
         // A round is no longer than its rings: a chunk beyond them saves nothing more.
         assert_eq!(plan(usual, 1 << 20).scratch, plan(usual, 1 << 21).scratch);
         memory_plan(&model, &CudaOptions { rows: 0, ..usual }, 1).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_saved_has_room_without_much_waste() {
+        for (rows, room) in [(0, 1), (1, 1), (100, 128), (600, 640), (640, 640), (641, 1280)] {
+            assert_eq!(undo_room(rows, 640), room, "{rows}");
+        }
     }
 
     #[test]

@@ -41,23 +41,28 @@ impl Frequencies {
         TURNS * self.window_only.len() * 2 * size_of::<f32>()
     }
 
-    /// Writes cosine and sine of every pair, as `TURN_*` order them. Angles are `f64`: at a million
-    /// positions an `f32` angle is off by hundredths.
+    /// Writes cosine and sine of every pair, as `TURN_*` order them, but for compressed rows that the row
+    /// does not complete: nobody reads those. Angles are `f64`: at a million positions an `f32` angle is
+    /// off by hundredths.
     fn write(&self, position: usize, bytes: &mut [u8]) {
-        let first = |ratio: usize| (position + 1).saturating_sub(ratio);
-        let of = |position: usize, frequencies: &'_ [f64]| -> Vec<(f64, f64)> {
-            frequencies.iter().map(|f| (position as f64 * f).sin_cos()).collect()
+        let completed = |kind: Compression| {
+            let length = position + 1;
+            length.is_multiple_of(kind.ratio()).then(|| length - kind.ratio())
         };
         let tables = [
-            of(position, &self.window_only),
-            of(position, &self.compressed),
-            of(first(Compression::Csa.ratio()), &self.compressed),
-            of(first(Compression::Hca.ratio()), &self.compressed),
+            (Some(position), &self.window_only),
+            (Some(position), &self.compressed),
+            (completed(Compression::Csa), &self.compressed),
+            (completed(Compression::Hca), &self.compressed),
         ];
-        let turns = tables.iter().flatten();
-        for (bytes, &(sin, cos)) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(turns) {
-            bytes[..4].copy_from_slice(&(cos as f32).to_le_bytes());
-            bytes[4..].copy_from_slice(&(sin as f32).to_le_bytes());
+        let turns = bytes.chunks_exact_mut(8 * self.window_only.len().max(1));
+        for ((position, frequencies), turns) in tables.into_iter().zip(turns) {
+            let Some(position) = position else { continue };
+            for (bytes, frequency) in turns.as_chunks_mut::<8>().0.iter_mut().zip(frequencies) {
+                let (sin, cos) = (position as f64 * frequency).sin_cos();
+                bytes[..4].copy_from_slice(&(cos as f32).to_le_bytes());
+                bytes[4..].copy_from_slice(&(sin as f32).to_le_bytes());
+            }
         }
     }
 }
@@ -90,18 +95,25 @@ pub struct Place {
     pub undo: usize,
 }
 
+/// What ends a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows of a round at most.
+    pub rows: usize,
+    /// Rows that give logits at most; at least one.
+    pub wanted: usize,
+    /// A slot pauses at multiples of this, if it is not 0.
+    pub boundary: usize,
+    /// The deepest ring: the places that later rows of a feed are kept in were taken by earlier ones.
+    pub deepest: usize,
+}
+
 /// The next rows of a batch: as many as may go together, in the order of the feeds; a feed pauses
 /// where its slot passes a boundary. Empty when everything is done.
-pub fn next(
-    batch: &[Feed<'_>],
-    places: &[Place],
-    done: &[usize],
-    most: usize,
-    boundary: usize,
-    deepest: usize,
-) -> Vec<Row> {
+pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits) -> Vec<Row> {
+    let Limits { rows: most, wanted: most_wanted, boundary, deepest } = limits;
     let mut rows = Vec::new();
-    let mut logits_before = 0;
+    let (mut logits_before, mut wanted) = (0, 0);
     for (feed, (fed, place)) in batch.iter().zip(places).enumerate() {
         let start = place.len + done[feed];
         let to_boundary = match boundary {
@@ -109,7 +121,16 @@ pub fn next(
             distance => distance - start % distance,
         };
         let left = fed.tokens.len() - done[feed];
-        let count = left.min(most - rows.len()).min(to_boundary);
+        let unwanted = match fed.want {
+            Want::Nothing => left,
+            Want::Last => left.saturating_sub(1),
+            Want::All => 0,
+        };
+        let count = left
+            .min(most - rows.len())
+            .min(to_boundary)
+            .min(unwanted.saturating_add(most_wanted - wanted));
+        wanted += count.saturating_sub(unwanted);
         for i in done[feed]..done[feed] + count {
             let logits = match fed.want {
                 Want::Nothing => None,
@@ -127,6 +148,12 @@ pub fn next(
         logits_before += fed.want.rows(fed.tokens.len());
     }
     rows
+}
+
+/// Rows that give logits in a round whose rows are at most `rows`: logits are wide, and seldom is more
+/// than one row of a round asked for them.
+pub fn most_wanted(rows: usize) -> usize {
+    rows.min(256)
 }
 
 /// Bytes of the upload for a round.
@@ -166,6 +193,19 @@ mod tests {
     use super::*;
     use ds4_engine::SlotId;
 
+    fn rounds(batch: &[Feed<'_>], places: &[Place], limits: Limits) -> Vec<Vec<Row>> {
+        let mut done = vec![0; batch.len()];
+        let mut rounds = Vec::new();
+        loop {
+            let rows = next(batch, places, &done, limits);
+            if rows.is_empty() {
+                return rounds;
+            }
+            rows.iter().for_each(|row| done[row.feed] += 1);
+            rounds.push(rows);
+        }
+    }
+
     #[test]
     fn feeds_fill_rounds_in_order_and_pause_at_boundaries() {
         let tokens: Vec<u32> = (0..10).collect();
@@ -173,16 +213,8 @@ mod tests {
         let batch = [feed(0, 5, Want::Last), feed(1, 10, Want::All)];
         let place = |len, undo| Place { len, arena: 0, pages: 0, undo };
         let places = [place(0, 0), place(6, 5)];
-        let mut done = [0, 0];
-        let mut rounds = Vec::new();
-        loop {
-            let rows = next(&batch, &places, &done, 8, 8, 4);
-            if rows.is_empty() {
-                break;
-            }
-            rows.iter().for_each(|row| done[row.feed] += 1);
-            rounds.push(rows);
-        }
+        let limits = Limits { rows: 8, wanted: 8, boundary: 8, deepest: 4 };
+        let rounds = rounds(&batch, &places, limits);
         let seen = |round: usize, row: usize| {
             let row = rounds[round][row];
             (row.feed, row.position, row.logits, row.undo)
@@ -193,5 +225,84 @@ mod tests {
         assert_eq!(rounds[1].len(), 8);
         assert_eq!(seen(1, 7), (1, 15, Some(10), None));
         assert_eq!(rounds.len(), 2);
+    }
+
+    #[test]
+    fn a_row_turns_by_its_position_and_by_those_of_rows_that_it_completes() {
+        let frequencies =
+            Frequencies { window_only: vec![1.0, 0.01], compressed: vec![0.5, 0.001] };
+        assert_eq!(frequencies.turn_bytes(), 64);
+        for (position, csa, hca) in
+            [(0, None, None), (3, Some(0), None), (255, Some(252), Some(128))]
+        {
+            let mut bytes = vec![0xff; 64];
+            frequencies.write(position, &mut bytes);
+            let tables = [
+                (Some(position), [1.0, 0.01]),
+                (Some(position), [0.5, 0.001]),
+                (csa, [0.5, 0.001]),
+                (hca, [0.5, 0.001]),
+            ];
+            let want = tables.iter().flat_map(|&(position, frequencies)| {
+                let turn = |f: f64| {
+                    position.map_or([0xff; 8], |position: usize| {
+                        let (sin, cos) = (position as f64 * f).sin_cos();
+                        let [sin, cos] = [sin, cos].map(|x| (x as f32).to_le_bytes());
+                        let mut both = [0; 8];
+                        both[..4].copy_from_slice(&cos);
+                        both[4..].copy_from_slice(&sin);
+                        both
+                    })
+                };
+                frequencies.map(turn).concat()
+            });
+            assert_eq!(bytes, want.collect::<Vec<u8>>(), "at {position}");
+        }
+    }
+
+    #[test]
+    fn no_round_wants_more_logits_than_there_is_room_for() {
+        let tokens: Vec<u32> = (0..20).collect();
+        let feed = |slot, count, want| Feed { slot: SlotId(slot), tokens: &tokens[..count], want };
+        let place = |len| Place { len, arena: 0, pages: 0, undo: 0 };
+        let limits = Limits { rows: 16, wanted: 3, boundary: 0, deepest: 0 };
+        let batch = [
+            feed(0, 5, Want::All),
+            feed(1, 4, Want::Last),
+            feed(2, 1, Want::Last),
+            feed(3, 20, Want::Nothing),
+        ];
+        let rounds = rounds(&batch, &[0, 7, 9, 100].map(place), limits);
+        let count = |round: &[Row], feed| round.iter().filter(|row| row.feed == feed).count();
+        let counts: Vec<[usize; 4]> =
+            rounds.iter().map(|round| [0, 1, 2, 3].map(|feed| count(round, feed))).collect();
+        assert_eq!(counts, [[3, 3, 0, 10], [2, 1, 0, 10], [0, 0, 1, 0]]);
+        let wanted = rounds.iter().flatten().filter_map(|row| row.logits);
+        assert_eq!(wanted.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    /// What a failed step puts back: of each ring the first positions that the step took, as many as it
+    /// holds. All of them must be saved, from before the step, however long its rounds are.
+    #[test]
+    fn every_place_of_a_ring_is_saved_before_a_step_takes_it() {
+        let tokens: Vec<u32> = (0..100).collect();
+        let batch = [Feed { slot: SlotId(0), tokens: &tokens, want: Want::Last }];
+        let places = [Place { len: 33, arena: 0, pages: 0, undo: 5 }];
+        let (depths, deepest) = ([7, 19, 23], 23);
+        for rows in [1, 4, 8, 22, 23, 24, 64, 128] {
+            let limits = Limits { rows, wanted: 1, boundary: 0, deepest };
+            for depth in depths {
+                let (mut ring, mut saved) = (vec![None; depth], vec![None; 5 + deepest]);
+                for round in rounds(&batch, &places, limits) {
+                    for row in &round {
+                        if let Some(undo) = row.undo {
+                            saved[undo] = Some(ring[row.position % depth]);
+                        }
+                    }
+                    round.iter().for_each(|row| ring[row.position % depth] = Some(row.position));
+                }
+                assert_eq!(saved[5..5 + depth], vec![Some(None); depth], "{rows} rows, {depth}");
+            }
+        }
     }
 }

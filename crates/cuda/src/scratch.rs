@@ -7,13 +7,47 @@ use crate::{
     device::{Buffer, Device},
     experts::tensor,
     hyper, indexer,
-    options::CudaError,
+    options::{CudaError, CudaOptions},
+    round::most_wanted,
 };
 
 /// Rows that attention takes together: its sums are the largest working memory of a row.
 pub const ATTEND_ROWS: usize = 32;
 
-/// Where each activation lies on the card.
+/// How much there must be room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Rows of the longest round.
+    pub rows: usize,
+    /// Rows of the longest slice of one.
+    pub slice: usize,
+    /// Whether vectors are wanted as halves.
+    pub fast: bool,
+    /// Vectors that are wanted as floats.
+    pub floats: Floats,
+}
+
+/// Whether vectors that are wide, and often wanted as halves alone, are wanted as floats too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floats {
+    /// The output of attention.
+    pub heads: bool,
+    /// What its first matrices make of it.
+    pub low: bool,
+    /// The inner vectors of experts.
+    pub middle: bool,
+}
+
+impl Room {
+    /// What the options ask for.
+    pub fn new(options: &CudaOptions, floats: Floats) -> Room {
+        let (rows, slice, fast) = (options.rows, options.longest_slice(), options.fast);
+        Room { rows, slice, fast, floats }
+    }
+}
+
+/// Where each activation lies on the card. Of what only attention needs there is as much as for a slice,
+/// of logits as much as a round may want.
 pub struct Scratch {
     _memory: Option<Buffer>,
     /// `[rows, streams, hidden]`.
@@ -34,25 +68,25 @@ pub struct Scratch {
     pub pending: [u64; 2],
     /// `[rows, windows * index dim]`: values, scores.
     pub index_pending: [u64; 2],
-    /// `[rows, heads, head_dim]`.
+    /// `[slice, heads, head_dim]`.
     pub q: u64,
-    /// `[rows, index heads, index dim]`, as `f32` and as codes.
+    /// `[slice, index heads, index dim]`.
     pub index_q: u64,
     /// The same as codes.
     pub index_codes: u64,
-    /// `[rows, index heads, index dim / 32]`.
+    /// `[slice, index heads, index dim / 32]`.
     pub index_scales: u64,
     /// `[rows, index heads]`.
     pub index_weights: u64,
-    /// `[rows, top_k]`.
+    /// `[slice, top_k]`.
     pub chosen: u64,
     /// Sums of the parts of attention, of `ATTEND_ROWS` rows.
     pub parts: u64,
     /// Which of them have arrived; zero between launches.
     pub arrivals: u64,
-    /// `[rows, heads, head_dim]`.
+    /// `[rows, heads, head_dim]`, or 0.
     pub heads: u64,
-    /// `[rows, o_groups * o_rank]`.
+    /// `[rows, o_groups * o_rank]`, or 0.
     pub low: u64,
     /// `[rows, experts]`.
     pub router: u64,
@@ -60,7 +94,7 @@ pub struct Scratch {
     pub picked: u64,
     /// `[rows, experts_used]`.
     pub weights: u64,
-    /// `[rows, experts_used + 1, expert_hidden]`.
+    /// `[rows, experts_used + 1, expert_hidden]`, or 0.
     pub middle: u64,
     /// `[wanted, hidden]`.
     pub head: u64,
@@ -94,28 +128,34 @@ pub struct Halves {
 }
 
 impl Scratch {
-    /// Working memory for rounds of up to `rows` rows.
-    pub fn new(device: &Device, c: &Config, rows: usize, fast: bool) -> Result<Scratch, CudaError> {
-        let (mut scratch, bytes) = Scratch::lay_out(c, rows, fast);
+    /// Working memory for rounds of a model.
+    pub fn new(device: &Device, c: &Config, room: Room) -> Result<Scratch, CudaError> {
+        let (mut scratch, bytes) = Scratch::lay_out(c, room);
         let memory = device.alloc(bytes, "working memory")?;
-        let none = vec![0u8; rows * attend::tensor::arrival_bytes(c.heads)];
+        let none = vec![0u8; room.slice * attend::tensor::arrival_bytes(c.heads)];
         device.write(&memory, scratch.arrivals as usize, &none)?;
         scratch.begin_at(memory.address());
         scratch._memory = Some(memory);
         Ok(scratch)
     }
 
-    /// Bytes that rounds of up to `rows` rows work in.
-    pub fn bytes(c: &Config, rows: usize, fast: bool) -> usize {
-        Scratch::lay_out(c, rows, fast).1
+    /// Bytes that rounds work in.
+    pub fn bytes(c: &Config, room: Room) -> usize {
+        Scratch::lay_out(c, room).1
     }
 
     /// Where everything lies, counted from the beginning, and how much it is.
-    fn lay_out(c: &Config, rows: usize, fast: bool) -> (Scratch, usize) {
-        let mut bytes = 0usize;
-        let mut take = |each: usize| {
+    fn lay_out(c: &Config, room: Room) -> (Scratch, usize) {
+        let Room { rows, slice, fast, floats } = room;
+        let wanted = most_wanted(rows);
+        // Nothing lies at the beginning: 0 stands for what is not there.
+        let mut bytes = 256usize;
+        let mut take = |count: usize, each: usize| {
+            if count == 0 {
+                return 0;
+            }
             let at = bytes;
-            bytes = (bytes + rows * each).next_multiple_of(256);
+            bytes = (bytes + count * each).next_multiple_of(256);
             at as u64
         };
         let windows = Compression::Csa.windows();
@@ -125,47 +165,50 @@ impl Scratch {
             false => attend::partial_bytes(c.heads, c.head_dim),
         };
         let mut scratch = Scratch {
-            streams: take(4 * c.stream_width()),
-            mix: take(4 * c.mix_rows()),
-            partial: take(hyper::partial_bytes(c.hidden)),
-            x: take(4 * c.hidden),
-            out: take(4 * c.hidden),
-            qr: take(4 * c.q_rank),
-            kv: take(4 * c.head_dim),
-            pending: [(); 2].map(|()| take(4 * windows * c.head_dim)),
-            index_pending: [(); 2].map(|()| take(4 * windows * c.indexer.dim)),
-            q: take(4 * c.q_width()),
-            index_q: take(4 * index),
-            index_codes: take(index),
-            index_scales: take(4 * index.div_ceil(indexer::GROUP)),
-            index_weights: take(4 * c.indexer.heads),
-            chosen: take(4 * c.indexer.top_k),
-            parts: take(parts * ATTEND_ROWS.min(rows) / rows + 16),
-            arrivals: take(attend::tensor::arrival_bytes(c.heads)),
-            heads: take(4 * c.q_width()),
-            low: take(4 * c.o_low_width()),
-            router: take(4 * c.experts),
-            picked: take(4 * c.experts_used),
-            weights: take(4 * c.experts_used),
-            middle: take(4 * (c.experts_used + 1) * c.expert_hidden),
-            head: take(4 * c.hidden),
-            logits: take(4 * c.vocab),
+            streams: take(rows, 4 * c.stream_width()),
+            mix: take(rows, 4 * c.mix_rows()),
+            partial: take(rows, hyper::partial_bytes(c.hidden)),
+            x: take(rows, 4 * c.hidden),
+            out: take(rows, 4 * c.hidden),
+            qr: take(rows, 4 * c.q_rank),
+            kv: take(rows, 4 * c.head_dim),
+            pending: [(); 2].map(|()| take(rows, 4 * windows * c.head_dim)),
+            index_pending: [(); 2].map(|()| take(rows, 4 * windows * c.indexer.dim)),
+            q: take(slice, 4 * c.q_width()),
+            index_q: take(slice, 4 * index),
+            index_codes: take(slice, index),
+            index_scales: take(slice, 4 * index.div_ceil(indexer::GROUP)),
+            index_weights: take(rows, 4 * c.indexer.heads),
+            chosen: take(slice, 4 * c.indexer.top_k),
+            parts: take(ATTEND_ROWS.min(slice), parts),
+            arrivals: take(slice, attend::tensor::arrival_bytes(c.heads)),
+            heads: take(if floats.heads { rows } else { 0 }, 4 * c.q_width()),
+            low: take(if floats.low { rows } else { 0 }, 4 * c.o_low_width()),
+            router: take(rows, 4 * c.experts),
+            picked: take(rows, 4 * c.experts_used),
+            weights: take(rows, 4 * c.experts_used),
+            middle: take(
+                if floats.middle { rows } else { 0 },
+                4 * (c.experts_used + 1) * c.expert_hidden,
+            ),
+            head: take(wanted, 4 * c.hidden),
+            logits: take(wanted, 4 * c.vocab),
             halves: Halves::default(),
             _memory: None,
         };
         if fast {
             let pairs = c.experts_used + 1;
             scratch.halves = Halves {
-                x: take(2 * c.hidden),
-                qr: take(2 * c.q_rank),
-                heads: take(2 * c.q_width()),
-                low: take(2 * c.o_low_width()),
-                middle: take(2 * pairs * c.expert_hidden),
-                head: take(2 * c.hidden),
-                parts: take(4 * pairs * c.hidden),
-                order: take(4 * pairs),
+                x: take(rows, 2 * c.hidden),
+                qr: take(rows, 2 * c.q_rank),
+                heads: take(rows, 2 * c.q_width()),
+                low: take(rows, 2 * c.o_low_width()),
+                middle: take(rows, 2 * pairs * c.expert_hidden),
+                head: take(wanted, 2 * c.hidden),
+                parts: take(rows, 4 * pairs * c.hidden),
+                order: take(rows, 4 * pairs),
                 // One for each pair, more where those of one expert are cut, one that says how many.
-                items: take((pairs + pairs / 8 + 2) * tensor::ITEM_BYTES),
+                items: take(rows, (pairs + pairs / 8 + 2) * tensor::ITEM_BYTES),
             };
         }
         (scratch, bytes)
@@ -173,21 +216,13 @@ impl Scratch {
 
     /// Turns places into addresses.
     fn begin_at(&mut self, base: u64) {
-        for at in self.all() {
-            *at += base;
-        }
-        // What is there never lies at the beginning.
-        if self.halves.x != 0 {
-            let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
-            for at in [x, qr, heads, low, middle, head, parts, order, items] {
-                *at += base;
-            }
-        }
+        self.all().filter(|at| **at != 0).for_each(|at| *at += base);
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {
         let [pending_kv, pending_score] = &mut self.pending;
         let [index_kv, index_score] = &mut self.index_pending;
+        let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
         [
             &mut self.streams,
             &mut self.mix,
@@ -216,7 +251,52 @@ impl Scratch {
             &mut self.middle,
             &mut self.head,
             &mut self.logits,
+            x,
+            qr,
+            heads,
+            low,
+            middle,
+            head,
+            parts,
+            order,
+            items,
         ]
         .into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ds4_model::Model;
+
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wanted_has_a_place_of_its_own() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
+        let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
+        let room = |fast, floats| {
+            let floats = Floats { heads: floats, low: floats, middle: floats };
+            Room { rows: 700, slice: 32, fast, floats }
+        };
+        // Exact: no halves. Fast, and nobody wants floats: three places fewer.
+        for (fast, floats, missing) in [(false, true, 9), (true, true, 0), (true, false, 3)] {
+            let (mut scratch, bytes) = Scratch::lay_out(&config, room(fast, floats));
+            let mut places: Vec<u64> = scratch.all().map(|at| *at).collect();
+            let all = places.len();
+            places.retain(|&at| at != 0);
+            assert_eq!(all - places.len(), missing);
+            assert!(places.iter().all(|at| at % 256 == 0 && *at < bytes as u64));
+            scratch.begin_at(1 << 20);
+            let moved: Vec<u64> = scratch.all().map(|at| *at).filter(|&at| at != 0).collect();
+            assert!(moved.iter().zip(&places).all(|(moved, at)| *moved == at + (1 << 20)));
+            places.sort_unstable();
+            places.dedup();
+            assert_eq!(places.len(), all - missing);
+        }
+        let bytes = |slice| Scratch::bytes(&config, Room { slice, ..room(true, false) });
+        assert!(bytes(32) < bytes(700));
     }
 }

@@ -57,8 +57,9 @@ pub struct Shape {
 impl Shape {
     /// The shape of a model's slots.
     pub fn new(config: &Config, formats: RowFormats, options: &CudaOptions) -> Shape {
-        // A ring holds what a query sees before the round, the round, and what may be taken back.
-        let slack = options.rewind.max(options.rows);
+        // A ring holds what the queries of a slice see before it, and the slice, or what may be taken
+        // back.
+        let slack = options.rewind.max(options.longest_slice());
         let mut rings = Vec::new();
         let (mut arena_bytes, mut before) = (0usize, 0u64);
         let mut ring = |row_bytes: usize, depth: usize| {
@@ -305,5 +306,101 @@ impl LayerShape {
     /// How many compressors the layer has.
     pub fn compressors(&self) -> usize {
         usize::from(self.pending.is_some()) + usize::from(self.index_pending.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ds4_engine::{Feed, SlotId, Want};
+    use ds4_model::{Model, Rounding};
+
+    use super::*;
+    use crate::round::{self, Limits, Place};
+
+    /// Rings as a round leaves them: which position each place holds.
+    struct Rings<'a>(&'a Shape, Vec<Vec<Option<usize>>>);
+
+    impl Rings<'_> {
+        fn new(shape: &Shape) -> Rings<'_> {
+            let rings = shape.rings.iter().map(|ring| vec![None; ring.depth as usize]).collect();
+            Rings(shape, rings)
+        }
+
+        fn keep(&mut self, position: usize) {
+            for ring in &mut self.1 {
+                let depth = ring.len();
+                ring[position % depth] = Some(position);
+            }
+        }
+
+        #[track_caller]
+        fn check(&self, ring: usize, positions: std::ops::Range<usize>) {
+            let held = &self.1[ring];
+            for position in positions {
+                assert_eq!(held[position % held.len()], Some(position), "ring {ring}");
+            }
+        }
+
+        /// What the row at a position looks at.
+        fn check_row(&self, position: usize) {
+            for layer in &self.0.layers {
+                let seen = (position + 1).saturating_sub(self.0.window)..position + 1;
+                self.check(layer.window, seen);
+                let (ratio, windows) = (layer.kind.ratio(), layer.kind.windows());
+                if ratio > 0 && (position + 1).is_multiple_of(ratio) {
+                    let first = (position + 1).saturating_sub(ratio * windows);
+                    for ring in layer.pending.iter().chain(&layer.index_pending) {
+                        self.check(*ring, first..position + 1);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rings_hold_what_slices_see_and_what_is_taken_back() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
+        let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
+        let formats = RowFormats::new(&config, Rounding::Official).unwrap();
+        let tokens = vec![0; 1500];
+        let feeds = [1500, 1, 700].map(|len| &tokens[..len]);
+        for (rows, slice, rewind) in [(512, 32, 20), (1000, 96, 128), (64, 64, 0), (300, 7, 300)] {
+            let options = CudaOptions { rows, slice, rewind, ..CudaOptions::default() };
+            let shape = Shape::new(&config, formats, &options);
+            let starts = [3, 900, 0];
+            let mut slots = starts.map(|start| {
+                let mut rings = Rings::new(&shape);
+                (0..start).for_each(|position| rings.keep(position));
+                rings
+            });
+            let places = starts.map(|len| Place { len, arena: 0, pages: 0, undo: 0 });
+            let batch: Vec<Feed<'_>> = (0..)
+                .zip(feeds)
+                .map(|(slot, tokens)| Feed { slot: SlotId(slot), tokens, want: Want::Last })
+                .collect();
+            let mut done = [0; 3];
+            let limits = Limits { rows, wanted: 64, boundary: 0, deepest: shape.deepest() };
+            loop {
+                let round = round::next(&batch, &places, &done, limits);
+                if round.is_empty() {
+                    break;
+                }
+                for slice in round.chunks(options.longest_slice()) {
+                    slice.iter().for_each(|row| slots[row.feed].keep(row.position));
+                    slice.iter().for_each(|row| slots[row.feed].check_row(row.position));
+                }
+                round.iter().for_each(|row| done[row.feed] += 1);
+            }
+            for ((rings, start), done) in slots.iter().zip(starts).zip(done) {
+                let len = start + done;
+                let (copies, _) = shape.copies(len, rewind.min(len));
+                for (ring, copy) in copies.iter().enumerate() {
+                    assert_eq!((copy.from + copy.count) as usize, len);
+                    rings.check(ring, copy.from as usize..len);
+                }
+            }
+        }
     }
 }

@@ -1,37 +1,39 @@
 //! One round through the model: embedding, every layer, head. What is launched depends on a few sizes
 //! alone, so the sequence can be recorded and replayed.
 
+mod attention;
 mod choice;
 
 use std::mem;
 
 use ds4_model::{Compression, Model};
 
-use choice::slice;
+pub use choice::most_scores;
 
 use crate::{
-    attend::{self, AttendArgs},
-    compress::{self, CompressArgs, CompressorArgs},
+    attend,
     device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs, tensor::Beside},
     hyper, indexer,
-    options::CudaError,
+    options::{CudaError, CudaOptions},
     recording::{Key, Recordings},
-    round::{
-        self, Frequencies, HEAD_BYTES, ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW,
-    },
-    rows::{self, KeepArgs, PendingArgs, SaveArgs},
-    scratch::{ATTEND_ROWS, Scratch},
-    slot::{LayerShape, Shape},
+    round::{self, Frequencies, HEAD_BYTES, ROW_BYTES, most_wanted},
+    rows::{self, SaveArgs},
+    scratch::{Room, Scratch},
+    slot::Shape,
     stages::Part,
     tensor,
-    weights::{Hyper, Layer, Products, Weights},
+    weights::{Hyper, Layer, Products, Weights, floats},
 };
 
-/// How many rows of every ring there is room for when `rows` have to be saved.
-pub fn undo_room(rows: usize) -> usize {
-    rows.next_power_of_two()
+/// How many rows of every ring there is room for when `rows` have to be saved, of which one slot never
+/// needs more than `deepest`.
+pub fn undo_room(rows: usize, deepest: usize) -> usize {
+    match rows {
+        few if few < deepest => few.next_power_of_two().min(deepest),
+        many => many.next_multiple_of(deepest.max(1)),
+    }
 }
 
 /// What a step works with, at fixed addresses.
@@ -50,8 +52,8 @@ pub struct Step {
     capacity: usize,
     recordings: Recordings,
     way: hyper::Way,
-    /// Rows of the longest round.
-    rows: usize,
+    /// Rows of the longest slice of a round.
+    slice: usize,
     fast: bool,
 }
 
@@ -71,8 +73,8 @@ pub struct Setting<'a> {
 }
 
 impl Step {
-    /// Brings the weights to the card and takes the working memory for rounds of up to `rows` rows.
-    pub fn new(setting: Setting<'_>, rows: usize, fast: bool) -> Result<Step, CudaError> {
+    /// Brings the weights to the card and takes the working memory for the longest rounds.
+    pub fn new(setting: Setting<'_>, options: &CudaOptions) -> Result<Step, CudaError> {
         let Setting { device, kernels, model, shape, frequencies } = setting;
         let config = &model.config;
         let index = &config.indexer;
@@ -84,22 +86,25 @@ impl Step {
         tensor::prepare(kernels)?;
         experts::tensor::prepare(device, kernels)?;
         attend::tensor::prepare(device, kernels)?;
-        let scratch = Scratch::new(device, config, rows, fast)?;
-        let told = round::upload_bytes(rows, frequencies);
+        let fast = options.fast;
+        let room = Room::new(options, floats(model, fast));
+        let scratch = Scratch::new(device, config, room)?;
+        let told = round::upload_bytes(room.rows, frequencies);
+        let logits = 4 * most_wanted(room.rows) * config.vocab;
         Ok(Step {
-            weights: Weights::load(device, kernels, model, &scratch, fast)?,
+            weights: Weights::load(device, kernels, model, &scratch, room)?,
             scratch,
             rings: device.upload(&shape.rings, "a list of rings")?,
             told: device.alloc(told, "a round's rows")?,
             tell: device.pinned(told)?,
-            results: device.pinned(HEAD_BYTES + 4 * rows * config.vocab)?,
+            results: device.pinned(HEAD_BYTES + logits)?,
             undo: device.alloc(0, "rows to go back to")?,
             undo_rows: 0,
             scores: device.alloc(0, "scores of index rows")?,
             capacity: 0,
             recordings: Recordings::default(),
             way: hyper::prepare(device, kernels, config.hidden)?,
-            rows,
+            slice: room.slice,
             fast,
         })
     }
@@ -117,7 +122,7 @@ impl Step {
     /// Room to save `rows` rows of every ring.
     pub fn reserve_undo(&mut self, setting: Setting<'_>, rows: usize) -> Result<(), CudaError> {
         if rows > self.undo_rows {
-            let room = undo_room(rows);
+            let room = undo_room(rows, setting.shape.deepest());
             // What was recorded names the old addresses. The old memory goes first, so that there is
             // never room needed for both.
             self.recordings.clear();
@@ -143,11 +148,15 @@ impl Step {
         if visible <= config.indexer.top_k || !config.layers.contains(&Compression::Csa) {
             return Ok(0);
         }
-        let capacity = visible.next_power_of_two().max(1024);
+        let capacity = choice::capacity(longest);
         if capacity > self.capacity {
+            let what = "scores of index rows";
+            let rows = choice::together(self.fast, self.slice, capacity);
+            // As with what is saved, never the old and the new at once.
             self.recordings.clear();
-            let rows = slice(self.fast, self.rows, capacity);
-            self.scores = setting.device.alloc(4 * rows * capacity, "scores of index rows")?;
+            self.capacity = 0;
+            self.scores = setting.device.alloc(0, what)?;
+            self.scores = setting.device.alloc(4 * rows * capacity, what)?;
             self.capacity = capacity;
         }
         Ok(capacity)
@@ -202,6 +211,8 @@ impl Step {
             key,
             rows: told + HEAD_BYTES as u64,
             turns: told + (HEAD_BYTES + key.rows * ROW_BYTES) as u64,
+            turn_bytes: frequencies.turn_bytes(),
+            slice: self.slice,
             fault: told,
             scores: self.scores.address(),
             way: self.way,
@@ -233,6 +244,10 @@ struct Launches<'a> {
     key: Key,
     rows: u64,
     turns: u64,
+    /// Bytes of a row's turns.
+    turn_bytes: usize,
+    /// Rows of a slice at most.
+    slice: usize,
     fault: u64,
     scores: u64,
     way: hyper::Way,
@@ -300,139 +315,6 @@ impl Launches<'_> {
             rms_eps: config.rms_eps,
         };
         hyper::run(self.device, self.kernels, self.way, args)
-    }
-
-    fn attention(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
-        let (device, kernels, rows) = (self.device, self.kernels, self.key.rows);
-        self.device.enter(Part::AttentionIn);
-        self.multiply(&layer.inputs, rows)?;
-        self.device.enter(Part::Compress);
-        self.keep(layer, of)?;
-        self.compress(layer, of)?;
-        self.device.enter(Part::Queries);
-        self.multiply(&layer.queries, rows)?;
-        let whole = self.fast && attend::tensor::is_whole(rows, self.visible(of));
-        let most = if whole { slice(true, rows, self.key.capacity) } else { ATTEND_ROWS };
-        for first in (0..rows).step_by(most) {
-            let count = most.min(rows - first);
-            if of.kind == Compression::Csa && self.key.capacity > 0 {
-                self.device.enter(Part::Index);
-                self.choose(of, first, count)?;
-            }
-            self.device.enter(Part::Attend);
-            let args = self.attend_args(layer, of, first);
-            match self.fast {
-                true => attend::tensor::attend(device, kernels, count, whole, &args),
-                false => attend::attend(device, kernels, count, &args),
-            }?;
-        }
-        self.device.enter(Part::AttentionOut);
-        self.multiply(&layer.low, rows)?;
-        self.multiply(&layer.output, rows)
-    }
-
-    /// The turn of a layer's queries and rows.
-    fn turn(of: &LayerShape) -> u32 {
-        if of.kind == Compression::None { TURN_WINDOW } else { TURN_COMPRESSED }
-    }
-
-    fn keep(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
-        let (config, s) = (&self.model.config, self.scratch);
-        let pending = |ring: Option<usize>, ape: u64, [kv, score]: [u64; 2]| {
-            ring.map_or_else(PendingArgs::default, |ring| {
-                let ring = self.shape.rings[ring];
-                let (width, depth) = (ring.row_bytes / 8, ring.depth);
-                PendingArgs { kv, score, ape, at: ring.at, width, depth }
-            })
-        };
-        let ape = |compressor: Option<crate::weights::Compressor>| compressor.map_or(0, |c| c.ape);
-        let window = self.shape.rings[of.window];
-        let args = KeepArgs {
-            rows: self.rows,
-            turns: self.turns,
-            qr: s.qr,
-            qr_norm: layer.qr_norm,
-            kv: s.kv,
-            kv_norm: layer.kv_norm,
-            format: self.shape.formats.attention,
-            pending: [
-                pending(of.pending, ape(layer.compressor), s.pending),
-                pending(of.index_pending, ape(layer.index_compressor), s.index_pending),
-            ],
-            window_at: window.at,
-            window_depth: window.depth,
-            q_rank: config.q_rank as u32,
-            ratio: of.kind.ratio().max(1) as u32,
-            turn: Launches::turn(of),
-            eps: config.rms_eps,
-            unused: 0,
-            half: s.halves.qr,
-        };
-        rows::keep(self.device, self.kernels, self.key.rows, of.compressors(), &args)
-    }
-
-    fn compress(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
-        if of.kind == Compression::None {
-            return Ok(());
-        }
-        let formats = &self.shape.formats;
-        let compressor =
-            |weights: Option<crate::weights::Compressor>, ring: Option<usize>, index: bool| {
-                let (Some(weights), Some(ring)) = (weights, ring) else {
-                    return CompressorArgs::default();
-                };
-                let ring = self.shape.rings[ring];
-                CompressorArgs {
-                    norm: weights.norm,
-                    format: if index { formats.index } else { formats.attention },
-                    pending_at: ring.at,
-                    row_at: if index { of.index_at } else { of.compressed_at } as u64,
-                    depth: ring.depth,
-                    index: index.into(),
-                }
-            };
-        let args = CompressArgs {
-            rows: self.rows,
-            turns: self.turns,
-            compressors: [
-                compressor(layer.compressor, of.pending, false),
-                compressor(layer.index_compressor, of.index_pending, true),
-            ],
-            ratio: of.kind.ratio() as u32,
-            windows: of.kind.windows() as u32,
-            turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
-            eps: self.model.config.rms_eps,
-        };
-        compress::compress(self.device, self.kernels, self.key.rows, of.compressors(), &args)
-    }
-
-    fn attend_args(&self, layer: &Layer, of: &LayerShape, first: usize) -> AttendArgs {
-        let (config, s) = (&self.model.config, self.scratch);
-        let window = self.shape.rings[of.window];
-        AttendArgs {
-            rows: self.rows,
-            turns: self.turns,
-            q: s.q,
-            chosen: s.chosen,
-            sinks: layer.sinks,
-            partial: s.parts,
-            out: s.heads,
-            format: self.shape.formats.attention,
-            window_at: window.at,
-            row_at: of.compressed_at as u64,
-            heads: config.heads as u32,
-            window: config.window as u32,
-            window_depth: window.depth,
-            ratio: of.kind.ratio() as u32,
-            top_k: config.indexer.top_k as u32,
-            choose: (of.kind == Compression::Csa).into(),
-            turn: Launches::turn(of),
-            first: first as u32,
-            eps: config.rms_eps,
-            scale: 1.0 / (config.head_dim as f32).sqrt(),
-            half: s.halves.heads,
-            arrivals: s.arrivals,
-        }
     }
 
     fn experts(&self, number: usize, layer: &Layer) -> Result<(), CudaError> {

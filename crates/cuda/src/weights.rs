@@ -8,9 +8,10 @@ use ds4_quant::Format;
 
 use crate::{
     device::{Buffer, Device, Kernels, Words},
+    experts::{self, ExpertsArgs},
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
-    scratch::Scratch,
+    scratch::{Floats, Room, Scratch},
     tensor::{self, HalfProduct, HalfProductList},
     upload::{Job, Planes, upload},
 };
@@ -71,8 +72,8 @@ pub struct Layer {
     pub ffn_hc: Hyper,
     /// Everything that the input of attention is multiplied with.
     pub inputs: Products,
-    /// Everything that the low-rank query is multiplied with.
-    pub queries: Products,
+    /// Everything that the low-rank query is multiplied with, for each slice of a round.
+    pub queries: Vec<Products>,
     /// The groups' output matrices.
     pub low: Products,
     /// The output matrix.
@@ -121,15 +122,15 @@ impl Weights {
         kernels: &Kernels,
         model: &Model,
         scratch: &Scratch,
-        fast: bool,
+        room: Room,
     ) -> Result<Weights, CudaError> {
-        let (config, weights) = (&model.config, &model.weights);
+        let (config, weights, fast) = (&model.config, &model.weights, room.fast);
         let mut loader =
             Loader { device, fast, memory: Vec::new(), drawers: Vec::new(), jobs: Vec::new() };
         let embedding = loader.matrix(&weights.embedding)?;
         let mut layers = Vec::new();
         for layer in &weights.layers {
-            layers.push(loader.layer(config, layer, scratch)?);
+            layers.push(loader.layer(config, layer, scratch, room)?);
         }
         let head_hc = loader.hyper(&weights.head_hc, &weights.head_norm)?;
         let output = loader.matrix(&weights.output)?;
@@ -150,6 +151,43 @@ pub fn bytes(matrix: &Matrix) -> u64 {
     let on_card = Planes::of(matrix.format())
         .map_or(data, |planes| data / planes.block * (planes.codes + planes.scales));
     (on_card + matrix.scales().map_or(0, <[u8]>::len)) as u64
+}
+
+/// Which vectors some layer wants as floats: those of products and experts that are none for tensor
+/// cores.
+pub fn floats(model: &Model, fast: bool) -> Floats {
+    let shape = |matrix: &Matrix| MatrixRef {
+        format: matrix.format() as u32,
+        rows: matrix.rows() as u32,
+        cols: matrix.cols() as u32,
+        ..MatrixRef::default()
+    };
+    let mut floats = Floats { heads: !fast, low: !fast, middle: !fast };
+    for layer in &model.weights.layers {
+        let AttentionWeights { output_a, output_b, .. } = &layer.attention;
+        let low = Product::grouped(shape(output_a), 0, 0, model.config.o_groups);
+        let [heads, low] = [low, Product::new(shape(output_b), 0, 0)]
+            .map(|product| HalfProduct::new(product, 1).takes_halves());
+        floats.heads |= !heads;
+        floats.low |= !heads || !low;
+        let stack = |of: fn(&ExpertWeights) -> &Matrix| StackRef {
+            first: layer.moe.experts.first().map(|expert| shape(of(expert))).unwrap_or_default(),
+            ..StackRef::default()
+        };
+        let shared = &layer.moe.shared;
+        floats.middle |= !experts::tensor::suits(&ExpertsArgs {
+            gate: stack(|e| &e.gate),
+            up: stack(|e| &e.up),
+            down: stack(|e| &e.down),
+            shared_gate: shape(&shared.gate),
+            shared_up: shape(&shared.up),
+            shared_down: shape(&shared.down),
+            inner: model.config.expert_hidden as u32,
+            hidden: model.config.hidden as u32,
+            ..ExpertsArgs::default()
+        });
+    }
+    floats
 }
 
 struct Drawer {
@@ -307,6 +345,7 @@ impl<'a> Loader<'a> {
         c: &Config,
         layer: &'a LayerWeights,
         s: &Scratch,
+        room: Room,
     ) -> Result<Layer, CudaError> {
         let AttentionWeights { q_a, q_a_norm, q_b, kv, kv_norm, sinks, output_a, output_b, .. } =
             &layer.attention;
@@ -315,8 +354,7 @@ impl<'a> Loader<'a> {
             HalfProduct::new(Product::new(self.matrix(q_a)?, s.x, s.qr), x_half),
             HalfProduct::new(Product::new(self.matrix(kv)?, s.x, s.kv), x_half),
         ];
-        let mut queries =
-            vec![HalfProduct::new(Product::new(self.matrix(q_b)?, s.qr, s.q), qr_half)];
+        let mut queries = vec![(self.matrix(q_b)?, s.q)];
         let compressor = match &layer.attention.compressor {
             Some(weights) => {
                 Some(self.compressor(weights, (s.x, x_half), s.pending, &mut inputs)?)
@@ -326,14 +364,20 @@ impl<'a> Loader<'a> {
         let index_compressor = match &layer.attention.indexer {
             Some(indexer) => {
                 let proj = Product::new(self.matrix(&indexer.proj)?, s.x, s.index_weights);
-                let q_b = Product::new(self.matrix(&indexer.q_b)?, s.qr, s.index_q);
                 inputs.push(HalfProduct::new(proj, x_half));
-                queries.push(HalfProduct::new(q_b, qr_half));
+                queries.push((self.matrix(&indexer.q_b)?, s.index_q));
                 let out = s.index_pending;
                 Some(self.compressor(&indexer.compressor, (s.x, x_half), out, &mut inputs)?)
             }
             None => None,
         };
+        let queries = (0..room.rows).step_by(room.slice).map(|first| {
+            let x = s.qr + (4 * first * c.q_rank) as u64;
+            let half = if qr_half == 0 { 0 } else { qr_half + (2 * first * c.q_rank) as u64 };
+            let of = |&(matrix, y)| HalfProduct::new(Product::new(matrix, x, y), half);
+            self.products(&queries.iter().map(of).collect::<Vec<_>>())
+        });
+        let queries = queries.collect::<Result<Vec<_>, _>>()?;
         let low = Product::grouped(self.matrix(output_a)?, s.heads, s.low, c.o_groups);
         let mut low = HalfProduct::new(low, s.halves.heads);
         let output_b = self.matrix(output_b)?;
@@ -363,7 +407,7 @@ impl<'a> Loader<'a> {
             attn_hc: self.hyper(&layer.attn_hc, &layer.attn_norm)?,
             ffn_hc: self.hyper(&layer.ffn_hc, &layer.ffn_norm)?,
             inputs: self.products(&inputs)?,
-            queries: self.products(&queries)?,
+            queries,
             low: self.products(&[low])?,
             output: self.products(&[output])?,
             router: self.products(&[router])?,

@@ -3,24 +3,29 @@
 
 mod card;
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
 use ds4_cuda::{CudaExecutor, CudaOptions};
-use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, Want};
+use ds4_engine::{ExecError, Executor, Feed, Logits, SlotId, SlotState, Want};
 use ds4_model::{Model, Rounding};
 
 const MODELS: [&str; 2] = ["kquant_a-ds4_iq2.gguf", "sparse_a-f32.gguf"];
 
 /// Runs `test` on every model and rounding, if there is a card.
 fn on_the_card(test: impl Fn(&Arc<Model>, CudaOptions)) {
+    on_files(|name, options| test(&card::model(name), options));
+}
+
+/// The same with the names of their files.
+fn on_files(test: impl Fn(&str, CudaOptions)) {
     if !card::is_here() {
         return;
     }
     for (name, rounding) in MODELS.into_iter().zip([Rounding::Official, Rounding::Plain]) {
         for fast in [false, true] {
             let options = CudaOptions { rounding, fast, boundary: 256, ..CudaOptions::default() };
-            test(&card::model(name), options);
+            test(name, options);
         }
     }
 }
@@ -64,6 +69,110 @@ fn chunks_and_recordings_change_nothing() {
             assert_same(&got, &want, &format!("chunks of {chunks:?}"));
             cuda.close(slot);
         }
+    });
+}
+
+/// Rounds that are several slices long, and longer than any ring, with the rows of several slots in a
+/// slice; and what is taken back afterwards.
+#[test]
+fn rounds_longer_than_rings_change_nothing() {
+    on_the_card(|model, options| {
+        let options = CudaOptions { boundary: 0, rewind: 20, ..options };
+        let executor = |rows, slice| {
+            let options = CudaOptions { rows, slice, ..options };
+            CudaExecutor::new(Arc::clone(model), options).unwrap()
+        };
+        let prompts = [(1400, 5), (900, 6), (130, 7)].map(|(len, seed)| prompt(model, len, seed));
+        let mut short = executor(48, 48);
+        let alone = prompts.each_ref().map(|tokens| -> (Vec<f32>, SlotState) {
+            let slot = short.open().unwrap();
+            let logits = feed(&mut short, slot, tokens, &[48]);
+            (logits, short.export(slot, 20).unwrap())
+        });
+        drop(short);
+
+        let vocab = model.config.vocab;
+        for (rows, slice) in [(512, 32), (1000, 96)] {
+            let mut cuda = executor(rows, slice);
+            let slots = prompts.each_ref().map(|_| cuda.open().unwrap());
+            let mut logits = Logits::default();
+            let mut len = [0; 3];
+            for ends in [[700, 1, 100], [701, 640, 101], [1380, 641, 101], [1400, 900, 130]] {
+                let fed: Vec<usize> = (0..3).filter(|&i| ends[i] > len[i]).collect();
+                let feeds: Vec<Feed<'_>> = fed
+                    .iter()
+                    .map(|&i| Feed {
+                        slot: slots[i],
+                        tokens: &prompts[i][len[i]..ends[i]],
+                        want: Want::Last,
+                    })
+                    .collect();
+                cuda.step(&feeds, &mut logits).unwrap();
+                for (&i, row) in fed.iter().zip(logits.rows()) {
+                    let what = format!("{rows} by {slice}: session {i} at {}", ends[i]);
+                    assert_same(row, &alone[i].0[(ends[i] - 1) * vocab..][..vocab], &what);
+                }
+                len = ends;
+                if ends[0] == 1380 {
+                    len = [1360, 634, 95];
+                    for (&slot, len) in slots.iter().zip(len) {
+                        assert_eq!(cuda.truncate(slot, len).unwrap(), len);
+                    }
+                }
+            }
+            for (i, (&slot, (_, state))) in slots.iter().zip(&alone).enumerate() {
+                assert_eq!(&cuda.export(slot, 20).unwrap(), state, "{rows} by {slice}: state {i}");
+            }
+        }
+    });
+}
+
+/// A file whose embedding of `token` is not a number, opened. The file itself may go.
+fn damaged(name: &str, token: usize) -> Arc<Model> {
+    let mut bytes = fs::read(card::file(name)).unwrap();
+    let model = card::model(name);
+    let row = model.weights.embedding.row(token);
+    let at = bytes.windows(row.len()).position(|window| window == row).unwrap();
+    bytes[at..at + row.len()].fill(0xff);
+    let path = std::env::temp_dir().join(format!("damaged-{}-{name}", std::process::id()));
+    fs::write(&path, bytes).unwrap();
+    let model = Arc::new(Model::open(&path).unwrap());
+    fs::remove_file(&path).unwrap();
+    model
+}
+
+#[test]
+fn a_step_that_fails_after_long_rounds_leaves_no_trace() {
+    const BAD: u32 = 300;
+    on_files(|name, options| {
+        let model = damaged(name, BAD as usize);
+        let good = |len, seed| -> Vec<u32> {
+            prompt(&model, len, seed).into_iter().map(|id| if id == BAD { 0 } else { id }).collect()
+        };
+        let (long, short) = (good(1200, 8), good(250, 9));
+        let options = CudaOptions { boundary: 0, rewind: 20, rows: 512, slice: 32, ..options };
+        let mut cuda = CudaExecutor::new(Arc::clone(&model), options).unwrap();
+        let whole = cuda.open().unwrap();
+        let want = feed(&mut cuda, whole, &long, &[64]);
+        let slots = [cuda.open().unwrap(), cuda.open().unwrap()];
+        feed(&mut cuda, slots[0], &long[..300], &[300]);
+        feed(&mut cuda, slots[1], &short[..150], &[150]);
+        let states = slots.map(|slot| cuda.export(slot, 20).unwrap());
+        // The first round holds all of the short feed and 412 tokens of the long one.
+        for spoilt in [0, 411, 899] {
+            let mut tokens = long[300..].to_vec();
+            tokens[spoilt] = BAD;
+            let feeds = [
+                Feed { slot: slots[1], tokens: &short[150..], want: Want::Last },
+                Feed { slot: slots[0], tokens: &tokens, want: Want::Last },
+            ];
+            let failed = cuda.step(&feeds, &mut Logits::default());
+            assert!(matches!(failed, Err(ExecError::NotFinite { .. })), "{failed:?}");
+            let after = slots.map(|slot| cuda.export(slot, 20).unwrap());
+            assert!(after == states, "{spoilt}: a state is not what it was");
+        }
+        let got = feed(&mut cuda, slots[0], &long[300..], &[900]);
+        assert_same(&got, &want[300 * model.config.vocab..], "after the failures");
     });
 }
 

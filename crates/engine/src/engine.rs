@@ -9,7 +9,7 @@ use ds4_model::{Model, Rounding};
 
 use crate::{EngineError, Executor, ReadRate, SavedSession, Session, Stage, StateCost};
 
-/// Tokens per prefill chunk unless the caller says otherwise.
+/// Tokens per prefill chunk unless the caller or the backend says otherwise.
 pub const DEFAULT_CHUNK: usize = 512;
 
 /// A model on a backend. Sessions take turns on it: one step, then the next.

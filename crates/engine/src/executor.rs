@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ds4_model::{Model, Rounding};
 
-use crate::{plan::StateCost, state::SlotState};
+use crate::{DEFAULT_CHUNK, plan::StateCost, state::SlotState};
 
 /// A timeline inside an executor. Ids are not reused while a slot is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,6 +157,12 @@ pub trait Executor: Send {
 
     /// Opens a slot with an exported state.
     fn import(&mut self, state: &SlotState) -> Result<SlotId, ExecError>;
+
+    /// Tokens of a prompt that are best fed at a time: with fewer a prompt takes longer, and with more
+    /// it is no faster, but longer before it can be broken off.
+    fn chunk(&self) -> usize {
+        DEFAULT_CHUNK
+    }
 
     /// What the state of a slot costs, for plans.
     fn state_cost(&self) -> StateCost;

@@ -7,7 +7,7 @@
 use std::{fmt, mem, ops::ControlFlow, slice, sync::Arc};
 
 use crate::{
-    Engine, EngineError, Feed, Logits, SavedSession, SessionOptions, SlotId, Want,
+    DEFAULT_CHUNK, Engine, EngineError, Feed, Logits, SavedSession, SessionOptions, SlotId, Want,
     shape::StateShape,
 };
 
@@ -129,7 +129,7 @@ impl Session {
             let mut flow = report(reused);
             while flow.is_continue() && self.tokens.len() < total {
                 let done = self.tokens.len();
-                self.step(&target[done..self.chunk_end(done, total)])?;
+                self.step(&target[done..chunk_end(self.options.chunk, done, total)])?;
                 flow = report(self.tokens.len());
             }
         }
@@ -175,9 +175,12 @@ impl Session {
         self.check_ids(tokens, self.tokens.len())?;
         let mut rest = tokens;
         let mut rows = Logits::default();
+        // The logits of a whole chunk are there at once: as many rows as the longest chunks have that
+        // backends like would take gigabytes.
+        let most = self.options.chunk.min(DEFAULT_CHUNK);
         while !rest.is_empty() {
             let start = self.tokens.len();
-            let (chunk, after) = rest.split_at(self.chunk_end(start, total) - start);
+            let (chunk, after) = rest.split_at(chunk_end(most, start, total) - start);
             self.evaluate(chunk, Want::All, &mut rows)?;
             for (position, row) in (start..).zip(rows.rows()) {
                 each(position, row);
@@ -266,13 +269,6 @@ impl Session {
         Ok(())
     }
 
-    /// Where the chunk that starts at `start` ends. Chunks end at multiples of their size, so that
-    /// those of a resumed prompt line up with those of a whole one, and with compressed rows.
-    fn chunk_end(&self, start: usize, total: usize) -> usize {
-        let chunk = self.options.chunk;
-        (start - start % chunk).saturating_add(chunk).min(total)
-    }
-
     fn check_room(&self, wanted: usize) -> Result<(), EngineError> {
         let context = self.options.context;
         if wanted > context { Err(EngineError::ContextFull { wanted, context }) } else { Ok(()) }
@@ -309,6 +305,12 @@ impl fmt::Debug for Session {
             .field("context", &self.options.context)
             .finish_non_exhaustive()
     }
+}
+
+/// Where the chunk that starts at `start` ends. Chunks end at multiples of their size, so that those of
+/// a resumed prompt line up with those of a whole one, and with compressed rows.
+fn chunk_end(chunk: usize, start: usize, total: usize) -> usize {
+    (start - start % chunk).saturating_add(chunk).min(total)
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

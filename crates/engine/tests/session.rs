@@ -8,7 +8,9 @@ use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
-use ds4_engine::{Engine, EngineError, Progress, Rewind, Session, SessionOptions, Sync};
+use ds4_engine::{
+    DEFAULT_CHUNK, Engine, EngineError, Progress, Rewind, Session, SessionOptions, Sync,
+};
 use fake::{Behaviour, Fault, Watch, engine, logits_after};
 
 const OPTIONS: SessionOptions = SessionOptions { context: 100, chunk: 4 };
@@ -219,6 +221,19 @@ fn a_failing_step_leaves_what_was_evaluated_before_it() {
     session.append(&[8, 9, 10, 11, 12], &mut |_, _| rows += 1).unwrap_err();
     assert_eq!(rows, 3);
     check_is(&session, &[tokens(5), vec![8, 9, 10]].concat());
+}
+
+/// The longest chunks are for prompts, of which one row of logits is wanted.
+#[test]
+fn appending_takes_as_many_tokens_at_a_time_as_there_may_be_rows_of_logits() {
+    let (engine, watch) = engine(Behaviour::default());
+    let mut session = engine.session(SessionOptions { context: 900, chunk: 4096 }).unwrap();
+    watch.inject(Fault::StepAfter(1));
+    session.append(&tokens(900), &mut |_, _| {}).unwrap_err();
+    check_is(&session, &tokens(DEFAULT_CHUNK));
+    watch.inject(Fault::StepAfter(1));
+    session.sync(&tokens(900), &mut on).unwrap();
+    check_is(&session, &tokens(900));
 }
 
 #[test]

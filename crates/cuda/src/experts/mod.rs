@@ -44,7 +44,7 @@ unsafe impl Args for RouteArgs {}
 
 /// What the experts want to know.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct ExpertsArgs {
     /// Routed experts.
     pub gate: StackRef,

@@ -3,7 +3,7 @@
 
 use ds4_model::Compression;
 
-use super::Launches;
+use super::{Launches, attention::Slice};
 use crate::{
     indexer::{self, QueryArgs, ScoreArgs, TopArgs, tensor::TensorScoreArgs},
     options::CudaError,
@@ -15,12 +15,25 @@ use crate::{
 /// Scores of index rows that there is room for, where a row has no more than fit.
 const SCORES: usize = 16 << 20;
 
-/// Rows of a round that choose index rows together, each with `capacity` scores.
-pub fn slice(fast: bool, rows: usize, capacity: usize) -> usize {
+/// Rows of a slice that choose index rows together, each with `capacity` scores.
+pub fn together(fast: bool, slice: usize, capacity: usize) -> usize {
     match fast {
-        true => (SCORES / capacity.max(1)).min(rows).max(ATTEND_ROWS),
+        true => (SCORES / capacity.max(1)).min(slice).max(ATTEND_ROWS),
         false => ATTEND_ROWS,
     }
+}
+
+/// The most scores of index rows that there will be room for, with timelines of up to `context` tokens.
+pub fn most_scores(fast: bool, slice: usize, context: usize) -> usize {
+    let capacity = capacity(context);
+    // More rows choose together where there are fewer scores to each, and the other way round.
+    let most = if fast { SCORES.min(slice.saturating_mul(capacity)) } else { 0 };
+    most.max(ATTEND_ROWS.saturating_mul(capacity))
+}
+
+/// Scores that a row has room for in a timeline of `tokens` tokens.
+pub fn capacity(tokens: usize) -> usize {
+    (tokens / Compression::Csa.ratio()).checked_next_power_of_two().unwrap_or(usize::MAX).max(1024)
 }
 
 impl Launches<'_> {
@@ -38,15 +51,22 @@ impl Launches<'_> {
         config.window + compressed
     }
 
-    /// Chooses the compressed rows that `count` rows from `first` on attend to.
-    pub fn choose(&self, of: &LayerShape, first: usize, count: usize) -> Result<(), CudaError> {
+    /// Chooses the compressed rows that `count` rows of a slice from `first` on attend to.
+    pub fn choose(
+        &self,
+        of: &LayerShape,
+        slice: Slice,
+        first: usize,
+        count: usize,
+    ) -> Result<(), CudaError> {
         let (config, s) = (&self.model.config, self.scratch);
         let (index, format) = (&config.indexer, self.shape.formats.index);
         let (heads, top_k) = (index.heads as u32, index.top_k as u32);
         let capacity = self.key.capacity as u32;
+        let weights = slice.within(s.index_weights, 4 * index.heads);
         let scale = 1.0 / ((index.heads * index.dim) as f32).sqrt();
         let top = TopArgs {
-            rows: self.rows,
+            rows: slice.rows,
             scores: self.scores,
             chosen: s.chosen,
             capacity,
@@ -56,10 +76,10 @@ impl Launches<'_> {
         };
         if self.fast && format.plain == 0 {
             let score = TensorScoreArgs {
-                rows: self.rows,
-                turns: self.turns,
+                rows: slice.rows,
+                turns: slice.turns,
                 queries: s.index_q,
-                weights: s.index_weights,
+                weights,
                 scores: self.scores,
                 format,
                 row_at: of.index_at as u64,
@@ -74,8 +94,8 @@ impl Launches<'_> {
             return indexer::choose(self.device, self.kernels, count, &top);
         }
         let queries = QueryArgs {
-            rows: self.rows,
-            turns: self.turns,
+            rows: slice.rows,
+            turns: slice.turns,
             queries: s.index_q,
             codes: s.index_codes,
             scales: s.index_scales,
@@ -90,11 +110,11 @@ impl Launches<'_> {
         };
         indexer::queries(self.device, self.kernels, count, &queries)?;
         let score = ScoreArgs {
-            rows: self.rows,
+            rows: slice.rows,
             queries: s.index_q,
             codes: s.index_codes,
             scales: s.index_scales,
-            weights: s.index_weights,
+            weights,
             scores: self.scores,
             format,
             row_at: of.index_at as u64,

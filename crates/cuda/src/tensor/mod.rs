@@ -85,6 +85,11 @@ impl HalfProduct {
         }
     }
 
+    /// Whether the input is halves.
+    pub fn takes_halves(&self) -> bool {
+        self.x != 0
+    }
+
     /// Whether the output is halves.
     pub fn halves(&self) -> bool {
         self.y != 0

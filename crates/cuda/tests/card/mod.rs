@@ -17,9 +17,13 @@ pub fn is_here() -> bool {
     false
 }
 
-/// A model of the oracle's fixtures, which another folder may hold on another machine.
-pub fn model(name: &str) -> Arc<Model> {
+/// A file of the oracle's fixtures, which another folder may hold on another machine.
+pub fn file(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
-    let folder = std::env::var_os("DS4_FIXTURES").map_or(folder, PathBuf::from);
-    Arc::new(Model::open(&folder.join(name)).unwrap())
+    std::env::var_os("DS4_FIXTURES").map_or(folder, PathBuf::from).join(name)
+}
+
+/// The model in it.
+pub fn model(name: &str) -> Arc<Model> {
+    Arc::new(Model::open(&file(name)).unwrap())
 }

@@ -1,0 +1,205 @@
+//! Attention of a layer. Its dense products are done for all rows of a round, but between them a round
+//! goes slice by slice: a slice's rows are kept in the rings, compressed, and looked back from, before
+//! the rows of the next slice take the places of what nobody needs any more.
+
+use ds4_model::Compression;
+
+use super::{Launches, choice};
+use crate::{
+    attend::{self, AttendArgs},
+    compress::{self, CompressArgs, CompressorArgs},
+    options::CudaError,
+    round::{ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW},
+    rows::{self, KeepArgs, PendingArgs},
+    scratch::ATTEND_ROWS,
+    slot::LayerShape,
+    stages::Part,
+    weights::{Compressor, Layer},
+};
+
+/// Consecutive rows of a round, of which no slot has more than its rings take in at once.
+#[derive(Clone, Copy)]
+pub struct Slice {
+    /// The first of them.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+    /// What the kernels are told of them.
+    pub rows: u64,
+    /// Their rotations.
+    pub turns: u64,
+}
+
+impl Slice {
+    /// Where the slice begins in a list with so many bytes for each row of the round; 0 where there is
+    /// no list.
+    pub fn within(&self, list: u64, bytes: usize) -> u64 {
+        if list == 0 { 0 } else { list + (self.first * bytes) as u64 }
+    }
+}
+
+impl Launches<'_> {
+    /// The whole of it.
+    pub fn attention(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
+        let rows = self.key.rows;
+        self.device.enter(Part::AttentionIn);
+        self.multiply(&layer.inputs, rows)?;
+        for (slice, queries) in self.slices().zip(&layer.queries) {
+            self.device.enter(Part::Compress);
+            self.keep(layer, of, slice)?;
+            self.compress(layer, of, slice)?;
+            self.device.enter(Part::Queries);
+            self.multiply(queries, slice.count)?;
+            self.look_back(layer, of, slice)?;
+        }
+        self.device.enter(Part::AttentionOut);
+        self.multiply(&layer.low, rows)?;
+        self.multiply(&layer.output, rows)
+    }
+
+    fn slices(&self) -> impl Iterator<Item = Slice> {
+        let slice = move |first| Slice {
+            first,
+            count: self.slice.min(self.key.rows - first),
+            rows: self.rows + (first * ROW_BYTES) as u64,
+            turns: self.turns + (first * self.turn_bytes) as u64,
+        };
+        (0..self.key.rows).step_by(self.slice).map(slice)
+    }
+
+    /// Lets the rows of a slice choose what they see, and see it: as many rows at a time as there is
+    /// working memory for.
+    fn look_back(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
+        let (device, kernels, rows) = (self.device, self.kernels, slice.count);
+        let whole = self.fast && attend::tensor::is_whole(rows, self.visible(of));
+        let most = match whole {
+            true => choice::together(true, rows, self.key.capacity),
+            false => ATTEND_ROWS,
+        };
+        for first in (0..rows).step_by(most) {
+            let count = most.min(rows - first);
+            if of.kind == Compression::Csa && self.key.capacity > 0 {
+                device.enter(Part::Index);
+                self.choose(of, slice, first, count)?;
+            }
+            device.enter(Part::Attend);
+            let args = self.attend_args(layer, of, slice, first);
+            match self.fast {
+                true => attend::tensor::attend(device, kernels, count, whole, &args),
+                false => attend::attend(device, kernels, count, &args),
+            }?;
+        }
+        Ok(())
+    }
+
+    /// The turn of a layer's queries and rows.
+    fn turn(of: &LayerShape) -> u32 {
+        if of.kind == Compression::None { TURN_WINDOW } else { TURN_COMPRESSED }
+    }
+
+    fn keep(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
+        let (config, s) = (&self.model.config, self.scratch);
+        let pending = |ring: Option<usize>, ape: u64, [kv, score]: [u64; 2]| {
+            ring.map_or_else(PendingArgs::default, |ring| {
+                let ring = self.shape.rings[ring];
+                let (width, depth) = (ring.row_bytes / 8, ring.depth);
+                let [kv, score] = [kv, score].map(|list| slice.within(list, 4 * width as usize));
+                PendingArgs { kv, score, ape, at: ring.at, width, depth }
+            })
+        };
+        let ape = |compressor: Option<Compressor>| compressor.map_or(0, |c| c.ape);
+        let window = self.shape.rings[of.window];
+        let args = KeepArgs {
+            rows: slice.rows,
+            turns: slice.turns,
+            qr: slice.within(s.qr, 4 * config.q_rank),
+            qr_norm: layer.qr_norm,
+            kv: slice.within(s.kv, 4 * config.head_dim),
+            kv_norm: layer.kv_norm,
+            format: self.shape.formats.attention,
+            pending: [
+                pending(of.pending, ape(layer.compressor), s.pending),
+                pending(of.index_pending, ape(layer.index_compressor), s.index_pending),
+            ],
+            window_at: window.at,
+            window_depth: window.depth,
+            q_rank: config.q_rank as u32,
+            ratio: of.kind.ratio().max(1) as u32,
+            turn: Launches::turn(of),
+            eps: config.rms_eps,
+            unused: 0,
+            half: slice.within(s.halves.qr, 2 * config.q_rank),
+        };
+        rows::keep(self.device, self.kernels, slice.count, of.compressors(), &args)
+    }
+
+    fn compress(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
+        if of.kind == Compression::None {
+            return Ok(());
+        }
+        let formats = &self.shape.formats;
+        let compressor = |weights: Option<Compressor>, ring: Option<usize>, index: bool| {
+            let (Some(weights), Some(ring)) = (weights, ring) else {
+                return CompressorArgs::default();
+            };
+            let ring = self.shape.rings[ring];
+            CompressorArgs {
+                norm: weights.norm,
+                format: if index { formats.index } else { formats.attention },
+                pending_at: ring.at,
+                row_at: if index { of.index_at } else { of.compressed_at } as u64,
+                depth: ring.depth,
+                index: index.into(),
+            }
+        };
+        let args = CompressArgs {
+            rows: slice.rows,
+            turns: slice.turns,
+            compressors: [
+                compressor(layer.compressor, of.pending, false),
+                compressor(layer.index_compressor, of.index_pending, true),
+            ],
+            ratio: of.kind.ratio() as u32,
+            windows: of.kind.windows() as u32,
+            turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
+            eps: self.model.config.rms_eps,
+        };
+        compress::compress(self.device, self.kernels, slice.count, of.compressors(), &args)
+    }
+
+    /// What attention of a slice's rows from `first` on wants to know.
+    fn attend_args(
+        &self,
+        layer: &Layer,
+        of: &LayerShape,
+        slice: Slice,
+        first: usize,
+    ) -> AttendArgs {
+        let (config, s) = (&self.model.config, self.scratch);
+        let window = self.shape.rings[of.window];
+        AttendArgs {
+            rows: slice.rows,
+            turns: slice.turns,
+            q: s.q,
+            chosen: s.chosen,
+            sinks: layer.sinks,
+            partial: s.parts,
+            out: slice.within(s.heads, 4 * config.q_width()),
+            format: self.shape.formats.attention,
+            window_at: window.at,
+            row_at: of.compressed_at as u64,
+            heads: config.heads as u32,
+            window: config.window as u32,
+            window_depth: window.depth,
+            ratio: of.kind.ratio() as u32,
+            top_k: config.indexer.top_k as u32,
+            choose: (of.kind == Compression::Csa).into(),
+            turn: Launches::turn(of),
+            first: first as u32,
+            eps: config.rms_eps,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            half: slice.within(s.halves.heads, 2 * config.q_width()),
+            arrivals: s.arrivals,
+        }
+    }
+}
