@@ -82,7 +82,7 @@ pub struct Scratch {
     pub chosen: u64,
     /// Sums of the parts of attention, of `ATTEND_ROWS` rows.
     pub parts: u64,
-    /// Which of them have arrived; zero between launches.
+    /// Which of them have arrived, and which blocks of a router; zero between launches.
     pub arrivals: u64,
     /// `[rows, heads, head_dim]`, or 0.
     pub heads: u64,
@@ -132,7 +132,9 @@ impl Scratch {
     pub fn new(device: &Device, c: &Config, room: Room) -> Result<Scratch, CudaError> {
         let (mut scratch, bytes) = Scratch::lay_out(c, room);
         let memory = device.alloc(bytes, "working memory")?;
-        let none = vec![0u8; room.slice * attend::tensor::arrival_bytes(c.heads)];
+        // All of its grain: the router counts in the first words of it too.
+        let counts = room.slice * attend::tensor::arrival_bytes(c.heads);
+        let none = vec![0u8; counts.next_multiple_of(256)];
         device.write(&memory, scratch.arrivals as usize, &none)?;
         scratch.begin_at(memory.address());
         scratch._memory = Some(memory);

@@ -358,7 +358,7 @@ impl Launches<'_> {
             (&layer.router, &layer.shared_output)
             && experts::tensor::suits(&args)
         {
-            let (halves, beside) = (&s.halves, Beside { router, down });
+            let (halves, beside) = (&s.halves, Beside { router, down, arrived: s.arrivals });
             return experts::tensor::run(
                 self.device,
                 self.kernels,

@@ -37,7 +37,7 @@ __device__ __forceinline__ void pick_largest(const u32 *keys, u32 count, u32 use
 __device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scores, u32 *picks) {
     u32 *keys = (u32 *)(scores + a.experts);
     for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
-        float s = sqrtf(softplus(a.logits[(u64)r * a.experts + e]));
+        float s = sqrtf(softplus(__ldcg(a.logits + (u64)r * a.experts + e)));
         scores[e] = s;
         if (!a.table) keys[e] = ordered(s + a.bias[e]);
     }

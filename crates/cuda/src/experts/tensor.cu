@@ -22,6 +22,7 @@ struct HalfExpertsArgs {
     u32 router_blocks, rows, experts, per_item;
     u32 shared_items; // 1: the shared expert's pairs are sorted with the others
     u32 inner_tiles;  // of few rows: tiles of 16 inner values that a block takes
+    u32 *arrived;     // blocks of the router that are done, for each eight rows; zero between launches
 };
 
 // What an expert's two input matrices are, or its output matrix.
@@ -112,38 +113,54 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
     }
 }
 
-// The router's product, and the inner vectors of the shared expert, which nobody has to choose.
+// The router's product, and the inner vectors of the shared expert, which nobody has to choose. The last of
+// the router's blocks chooses the others, while the shared expert is still at work.
 template <int F> __device__ __forceinline__ void router_and_shared_inner(const HalfExpertsArgs &a, uint4 *shared_memory) {
-    __shared__ u32 pairs[8];
+    __shared__ u32 pairs[8], last;
     __shared__ float ones[8];
     const ExpertsArgs &e = a.e;
-    if (blockIdx.x < a.router_blocks) return half_products<1, ANY>(a.router, blockIdx.x, shared_memory);
-    u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, r = blockIdx.y * 8;
+    u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
+    if (blockIdx.x < a.router_blocks) {
+        half_products<1, ANY>(a.router, blockIdx.x, shared_memory);
+        __threadfence();
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            last = atomicAdd(a.arrived + blockIdx.y, 1) + 1 == a.router_blocks;
+            if (last) a.arrived[blockIdx.y] = 0;
+            __threadfence();
+        }
+        __syncthreads();
+        float *scores = (float *)shared_memory;
+        u32 *picks = (u32 *)(scores + 2 * a.experts);
+        for (u32 n = 0; last && n < count; n++) {
+            route_row(a.route, r + n, scores, picks);
+            store_route(a.route, r + n, picks);
+            __syncthreads();
+        }
+        return;
+    }
+    u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
-    u32 count = min(8u, a.rows - r), n = min(threadIdx.x % 32 / 4, count - 1);
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
     few_inner<F>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
 }
 
-// Of one row: the inner vectors of the experts that it chooses, which every block finds out by itself.
+// Of one row: the inner vectors of the experts that it has chosen.
 template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pair[1];
     __shared__ float weight[1];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
-    float *rest = (float *)behind_table(shared_memory, e.gate.first.format);
+    u8 *rest = (u8 *)behind_table(shared_memory, e.gate.first.format);
     if (has_table(e.gate.first.format)) fill(*table);
     u32 tiles = a.inner_tiles, per_expert = (e.inner / 16 + tiles - 1) / tiles, k = blockIdx.x / per_expert;
     await();
-    u32 *picks = (u32 *)(rest + 2 * a.experts);
-    route_row(a.route, 0, rest, picks);
-    if (blockIdx.x == 0) store_route(a.route, 0, picks);
-    u32 expert = picks[k];
-    if (threadIdx.x == 0) pair[0] = k, weight[0] = ((float *)picks)[e.used + k];
+    u32 expert = e.picked[k];
+    if (threadIdx.x == 0) pair[0] = k, weight[0] = e.weights[k];
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F>(a, of, [] {}, 1, a.x, pair, weight, (u8 *)rest, table);
+    few_inner<F>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
 }
 
 // The same for the items of several rows.
@@ -187,7 +204,8 @@ template <int F> struct OuterWalk {
 static const u32 MOST_USED = 32;
 
 // A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
-// warps one of the shared expert, whose weights are asked for before anything has been chosen.
+// warps one of the shared expert, whose weights are asked for before anything has been chosen; where the
+// format is known, they are of Q8_0.
 template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 picks[MOST_USED];
     const ExpertsArgs &e = a.e;
@@ -227,11 +245,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
             of_shared.template end<1>(shared_middle, nullptr, shared_done);                                                             \
         }                                                                                                                               \
     }
-    if (F == ANY || e.shared_down.format != Q8_0) {
-        FOR_CODES(e.shared_down.format, BODY)
-    } else {
-        BODY(Q8_0)
-    }
+    FOR_CODES_OF((F == ANY ? ANY : Q8_0), e.shared_down.format, BODY)
 #undef BODY
     if constexpr (F == ANY) {
 #define BODY(G)                                    \

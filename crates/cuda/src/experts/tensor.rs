@@ -40,6 +40,8 @@ pub struct HalfExpertsArgs {
     per_item: u32,
     shared_items: u32,
     inner_tiles: u32,
+    /// Blocks of the router that are done; zero between launches.
+    arrived: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
@@ -135,6 +137,8 @@ pub struct Beside<'a> {
     pub router: &'a HalfProductList,
     /// That of the shared expert's output.
     pub down: &'a HalfProductList,
+    /// Where the router's blocks count; zero between launches.
+    pub arrived: u64,
 }
 
 /// Chooses and runs the experts of `rows` rows.
@@ -163,6 +167,7 @@ pub fn run(
         per_item: 0,
         shared_items: 0,
         inner_tiles: 0,
+        arrived: beside.arrived,
     };
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
@@ -178,13 +183,15 @@ pub fn run(
     let q8 = experts.shared_gate.format == Format::Q8_0 as u32 && has_much_shared(device);
     let (kernel, pieces) =
         if q8 { (Kernel::RouterAndSharedQ8, 2) } else { (Kernel::RouterAndShared, 1) };
-    let shared = router_shared.max(pieces * FEW_WARPS * ROOM + sums(tiles(hidden)));
+    let shared = (pieces * FEW_WARPS * ROOM + sums(tiles(hidden)))
+        .max(router_shared)
+        .max(route_shared(route_args));
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
     let input_rooms = table_bytes(gate) + rooms(gate, Format::Iq2Xxs, 64 + 16);
-    let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 32);
+    let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 40);
     if rows == 1 {
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
@@ -193,14 +200,18 @@ pub fn run(
         let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
         let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
         let pieces = input_rooms + sums(args.inner_tiles as usize);
-        let shared = pieces.max(table_bytes(gate) + route_shared(route_args));
-        device.launch(kernels, kernel, grid, threads, shared, &args)?;
-        let kernel = if q2 { Kernel::HalfExpertsOut1Q2 } else { Kernel::HalfExpertsOut1 };
-        let beside = if q2 { segments(inner).min(FEW_WARPS) * ROOM } else { 0 };
-        let shared = output_rooms + beside + (used + 1) * segments(inner) * 16 * size_of::<f32>();
+        device.launch(kernels, kernel, grid, threads, pieces, &args)?;
+        let sums = (used + 1) * segments(inner) * 16 * size_of::<f32>();
+        let (kernel, rooms) = match q2 && experts.shared_down.format == Format::Q8_0 as u32 {
+            true => {
+                let beside = segments(inner).min(FEW_WARPS) * ROOM;
+                (Kernel::HalfExpertsOut1Q2, output_rooms + beside)
+            }
+            false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM),
+        };
+        let shared = rooms + sums;
         return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
     }
-    route(device, kernels, rows, route_args)?;
     tensor::multiply(device, kernels, beside.down, rows)?;
     args.per_item = 8;
     args.inner_tiles = (tiles(hidden) * 2) as u32;

@@ -174,23 +174,37 @@ template <> struct Codes<FP4> {
 template <> struct Codes<IQ2_XXS> {
     uint4 q;
     uint2 sizes;
+    // Two times eight magnitudes, which take their time to come from the table.
+    struct Looked {
+        uint4 eights[2];
+    };
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
     __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
         q = row.chunk(64 * block + 16 * t);
         sizes = *(const uint2 *)(row.scales + 8 * block);
     }
     __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32 t, u32 (&w)[8]) const {
-        u32 indices = s < 2 ? q.x : q.z, signs = s < 2 ? q.y : q.w;
+    __device__ __forceinline__ Looked look(const Iq2Table *table, u32 s) const {
+        u32 indices = s < 2 ? q.x : q.z, copy = threadIdx.x % 8 * 16;
+        Looked looked;
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            // An index times the bytes of its line.
+            u32 shift = s % 2 * 16 + 8 * i, line = (shift < 7 ? indices << (7 - shift) : indices >> (shift - 7)) & 255 * 128;
+            looked.eights[i] = *(const uint4 *)((const u8 *)table + (line | copy));
+        }
+        return looked;
+    }
+    __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 t, u32 (&w)[8]) const {
+        u32 signs = s < 2 ? q.y : q.w;
         // d (n + 1/2) / 4, times 16
         u32 size = both(f16_to_f32((u16)sizes.y) * (float)((sizes.x >> (8 * t + s / 2 * 4) & 15) * 4 + 2));
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            uint4 eight = table->eights[indices >> (s % 2 * 16 + 8 * i) & 255][threadIdx.x % 8];
+        for (u32 i = 0; i < 2; i++)
 #pragma unroll
-            for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(eight, k), size) ^ (signs << (15 - (s % 2 * 8 + 4 * i + k)) & 0x80008000u);
-        }
+            for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(looked.eights[i], k), size) ^ (signs << (15 - (s % 2 * 8 + 4 * i + k)) & 0x80008000u);
     }
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32 t, u32 (&w)[8]) const { finish(look(table, s), s, t, w); }
 };
 
 template <> struct Codes<Q2_K> {
@@ -267,8 +281,8 @@ __device__ __forceinline__ float unscale(u32 format) { return format == F16 ? 1.
 
 // The same where `F` may be the format.
 #define FOR_CODES_OF(F, format, BODY)      \
-    if (F != ANY) {                        \
-        BODY(F == ANY ? OTHER : F);        \
+    if constexpr (F != ANY) {              \
+        BODY(F)                            \
     } else {                               \
         FOR_CODES(format, BODY)            \
     }

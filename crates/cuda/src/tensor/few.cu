@@ -76,23 +76,40 @@ template <int F, int N> struct Inputs {
     }
 };
 
+// A run of 16 rows of weights on its way from shared memory: what must be waited for is asked for one run
+// ahead, because nothing moves across a tensor product that the compiler could move.
+template <int F> struct Coming {
+    __device__ __forceinline__ void ask(const Tile<F> &, const Iq2Table *, u32) {}
+    __device__ __forceinline__ void take(const Matrix &m, const Tile<F> &tile, u32 s, u32 (&a)[8], u32 (&b)[8]) const {
+        tile.a.run(m, nullptr, s, threadIdx.x % 4, a);
+        tile.b.run(m, nullptr, s, threadIdx.x % 4, b);
+    }
+};
+
+template <> struct Coming<IQ2_XXS> {
+    Codes<IQ2_XXS>::Looked a, b;
+    __device__ __forceinline__ void ask(const Tile<IQ2_XXS> &tile, const Iq2Table *table, u32 s) { a = tile.a.look(table, s), b = tile.b.look(table, s); }
+    __device__ __forceinline__ void take(const Matrix &, const Tile<IQ2_XXS> &tile, u32 s, u32 (&wa)[8], u32 (&wb)[8]) const {
+        tile.a.finish(a, s, threadIdx.x % 4, wa);
+        tile.b.finish(b, s, threadIdx.x % 4, wb);
+    }
+};
+
 // One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
 template <int F, int N, class Fetch>
-__device__ __forceinline__ void few_block(const Matrix &m, const Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, const Iq2Table *table, float (&sum)[N][4], Fetch fetch) {
+__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, const Iq2Table *table, float (&sum)[N][4], Fetch fetch) {
     const u32 together = Inputs<F, N>::together;
-    u32 t = threadIdx.x % 4;
+    Coming<F> coming[2];
+    fetch(0);
+    coming[0].ask(tile, table, 0);
 #pragma unroll
-    for (u32 first = 0; first < 4; first += together) {
-        if (first > 0) inputs.load(x, first);
+    for (u32 s = 0; s < 4; s++) {
+        if (s > 0 && s % together == 0) inputs.load(x, s);
+        if (s < 3) fetch(s + 1), coming[(s + 1) % 2].ask(tile, table, s + 1);
+        u32 a[8], b[8];
+        coming[s % 2].take(m, tile, s, a, b);
 #pragma unroll
-        for (u32 s = 0; s < together; s++) {
-            u32 a[8], b[8];
-            fetch(first + s);
-            tile.a.run(m, table, first + s, t, a);
-            tile.b.run(m, table, first + s, t, b);
-#pragma unroll
-            for (int n = 0; n < N; n++) mma_run(sum[n], a, b, inputs.runs[n][s].low, inputs.runs[n][s].high);
-        }
+        for (int n = 0; n < N; n++) mma_run(sum[n], a, b, inputs.runs[n][s % together].low, inputs.runs[n][s % together].high);
     }
 }
 
@@ -123,11 +140,12 @@ template <> struct Strip<OTHER> {
 };
 
 // So many columns of 16 rows as a warp keeps in shared memory at a time: half a segment, or, of few bits, a
-// whole one. What scales a row is copied in chunks of 16 bytes, so it may begin within the first.
+// whole one. What scales a row is copied in chunks of 16 bytes, so it may begin within the first; rows of 80
+// bytes instead of 64 lie in different banks.
 template <int F> struct Piece {
     static const u32 blocks = Widths<F>::codes > 64 ? 1 : 2, per_segment = 2 / blocks;
     static const u32 codes = blocks * Widths<F>::codes;
-    static const u32 scales = (blocks * Widths<F>::scales + 15) / 16 * 16 + (Widths<F>::scales % 16 ? 16 : 0);
+    static const u32 scales = F == Q2_K ? 80 : (blocks * Widths<F>::scales + 15) / 16 * 16 + (Widths<F>::scales % 16 ? 16 : 0);
     static const u32 bytes = 16 * (codes + scales);
 };
 
@@ -152,7 +170,7 @@ template <int F> __device__ __forceinline__ void stage(u8 *room, const Strip<F> 
         for (u32 r = 0; r < 16; r += lines)
             copy_async(room + (line + r) * Piece<F>::codes + (at ^ ((line + r) % 2 * Widths<F>::swap)), codes + (u64)min(line + r, of.last) * (blocks * Widths<F>::codes));
     if constexpr (Piece<F>::scales > 0) {
-        const u32 parts = Piece<F>::scales / 16;
+        const u32 parts = F == Q2_K ? 4 : Piece<F>::scales / 16;
 #pragma unroll
         for (u32 k = 0; k < parts; k += 2) {
             u32 i = lane + 16 * k, r = i / parts, part = i % parts * 16;
