@@ -32,41 +32,45 @@ __device__ __forceinline__ void pick_largest(const u32 *keys, u32 count, u32 use
     }
 }
 
-// A row's choice, left in shared memory: the experts in `picks`, `used` of them, and behind them their
-// weights. `scores` has room for two words for each expert.
-__device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scores, u32 *picks) {
-    u32 *keys = (u32 *)(scores + a.experts);
-    for (u32 e = threadIdx.x; e < a.experts; e += blockDim.x) {
+// Who chooses for a row: all threads of the block, or a warp.
+template <bool WARP> __device__ __forceinline__ u32 chooser() { return WARP ? threadIdx.x % 32 : threadIdx.x; }
+
+template <bool WARP> __device__ __forceinline__ u32 choosers() { return WARP ? 32 : blockDim.x; }
+
+template <bool WARP> __device__ __forceinline__ void meet() {
+    if (WARP)
+        __syncwarp();
+    else
+        __syncthreads();
+}
+
+// A row's choice. `scores` has room for two words for each expert, `picks` for those that are used.
+template <bool WARP> __device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scores, u32 *picks) {
+    u32 *keys = (u32 *)(scores + a.experts), me = chooser<WARP>();
+    for (u32 e = me; e < a.experts; e += choosers<WARP>()) {
         float s = sqrtf(softplus(__ldcg(a.logits + (u64)r * a.experts + e)));
         scores[e] = s;
         if (!a.table) keys[e] = ordered(s + a.bias[e]);
     }
-    if (a.table && threadIdx.x < a.used) picks[threadIdx.x] = a.table[(u64)a.rows[r].token * a.used + threadIdx.x];
-    __syncthreads();
+    if (a.table && me < a.used) picks[me] = a.table[(u64)a.rows[r].token * a.used + me];
+    meet<WARP>();
     if (!a.table) {
-        if (threadIdx.x < 32) pick_largest(keys, a.experts, a.used, picks);
-        __syncthreads();
+        if (me < 32) pick_largest(keys, a.experts, a.used, picks);
+        meet<WARP>();
     }
     float sum = 0.0f;
     for (u32 k = 0; k < a.used; k++) sum += scores[picks[k]];
     sum = sum < 6.103515625e-5f ? 6.103515625e-5f : sum;
-    for (u32 k = threadIdx.x; k < a.used; k += blockDim.x) ((float *)picks)[a.used + k] = scores[picks[k]] / sum * a.scale;
-    __syncthreads();
-}
-
-__device__ __forceinline__ void store_route(const RouteArgs &a, u32 r, const u32 *picks) {
-    for (u32 k = threadIdx.x; k < a.used; k += blockDim.x) {
+    for (u32 k = me; k < a.used; k += choosers<WARP>()) {
         a.picked[(u64)r * a.used + k] = picks[k];
-        a.weights[(u64)r * a.used + k] = ((const float *)picks)[a.used + k];
+        a.weights[(u64)r * a.used + k] = scores[picks[k]] / sum * a.scale;
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256) route(const RouteArgs a) {
-    extern __shared__ float scores[]; // two words for each expert, and two for each that is used
+    extern __shared__ float scores[]; // two words for each expert, one for each that is used
     enter();
-    u32 *picks = (u32 *)(scores + 2 * a.experts);
-    route_row(a, blockIdx.x, scores, picks);
-    store_route(a, blockIdx.x, picks);
+    route_row<false>(a, blockIdx.x, scores, (u32 *)(scores + 2 * a.experts));
 }
 
 struct ExpertsArgs {

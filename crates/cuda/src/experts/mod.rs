@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The most experts that the router's kernel can hold.
-pub const MOST: usize = 4096;
+pub const MOST: usize = 1024;
 /// Warps of a block.
 const WARPS: usize = 8;
 
@@ -87,7 +87,7 @@ unsafe impl Args for ExpertsArgs {}
 
 /// Shared memory of a block that makes a row's choice.
 pub fn route_shared(args: &RouteArgs) -> usize {
-    8 * (args.experts + args.used) as usize
+    4 * (2 * args.experts + args.used) as usize
 }
 
 /// Chooses the experts of `rows` rows.

@@ -97,7 +97,7 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
         Pipe<G, (DEPTH_OF<F, G>), InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups)); \
         pipe.begin();                                                                                                         \
         ready();                                                                                                              \
-        pipe.template end<1>(x, table, done);                                                                                 \
+        pipe.template end<1>(x, column_of(table), done);                                                                                 \
     }
     FOR_EXPERT_CODES_OF(F, of.gate.format, BODY)
 #undef BODY
@@ -130,13 +130,13 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
             __threadfence();
         }
         __syncthreads();
+        if (!last) return;
         float *scores = (float *)shared_memory;
-        u32 *picks = (u32 *)(scores + 2 * a.experts);
-        for (u32 n = 0; last && n < count; n++) {
-            route_row(a.route, r + n, scores, picks);
-            store_route(a.route, r + n, picks);
-            __syncthreads();
-        }
+        u32 each = 2 * a.experts + e.used, warp = threadIdx.x / 32;
+        if (count == 1)
+            route_row<false>(a.route, r, scores, (u32 *)(scores + 2 * a.experts));
+        else if (warp < count)
+            route_row<true>(a.route, r + warp, scores + warp * each, (u32 *)(scores + warp * each + 2 * a.experts));
         return;
     }
     u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
@@ -239,10 +239,10 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
         if constexpr (F != ANY) {                                                                                                       \
             OWN(F);                                                                                                                     \
             pipe.begin();                                                                                                               \
-            of_shared.template end<1>(shared_middle, nullptr, shared_done);                                                             \
-            pipe.template end<1>(middle, table, done);                                                                                  \
+            of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
+            pipe.template end<1>(middle, column_of(table), done);                                                                                  \
         } else {                                                                                                                        \
-            of_shared.template end<1>(shared_middle, nullptr, shared_done);                                                             \
+            of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
         }                                                                                                                               \
     }
     FOR_CODES_OF((F == ANY ? ANY : Q8_0), e.shared_down.format, BODY)
@@ -252,7 +252,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     {                                              \
         OWN(G);                                    \
         pipe.begin();                              \
-        pipe.template end<1>(middle, table, done); \
+        pipe.template end<1>(middle, column_of(table), done); \
     }
         FOR_EXPERT_CODES(e.down.first.format, BODY)
 #undef BODY
@@ -297,7 +297,7 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     {                                                                                                                                         \
         Pipe<G, (DEPTH_OF<F, G>), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
-        pipe.template end<1>(input, table, done);                                                                                             \
+        pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }
     FOR_EXPERT_CODES_OF(F, down.format, BODY)
 #undef BODY

@@ -185,7 +185,7 @@ pub fn run(
         if q8 { (Kernel::RouterAndSharedQ8, 2) } else { (Kernel::RouterAndShared, 1) };
     let shared = (pieces * FEW_WARPS * ROOM + sums(tiles(hidden)))
         .max(router_shared)
-        .max(route_shared(route_args));
+        .max(rows.min(8) * route_shared(route_args));
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
@@ -214,7 +214,7 @@ pub fn run(
     }
     tensor::multiply(device, kernels, beside.down, rows)?;
     args.per_item = 8;
-    args.inner_tiles = (tiles(hidden) * 2) as u32;
+    args.inner_tiles = (tiles(hidden) * MOST_PASSES) as u32;
     let items = items(rows, used, args.all as usize, 8);
     group(device, kernels, &args)?;
     let kernel = if iq2 { Kernel::HalfExpertsIn8Iq2 } else { Kernel::HalfExpertsIn8 };

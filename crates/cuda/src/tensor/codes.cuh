@@ -41,6 +41,15 @@ struct Iq2Table {
     uint4 eights[256][8];
 };
 
+// Where a lane finds its copies.
+__device__ __forceinline__ u32 column_of(const Iq2Table *table) { return shared_address(table) + threadIdx.x % 8 * 16; }
+
+__device__ __forceinline__ uint4 shared16(u32 at) {
+    uint4 v;
+    asm("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
+    return v;
+}
+
 __device__ __forceinline__ void fill(Iq2Table &table) {
 #pragma unroll 8
     for (u32 i = threadIdx.x; i < 256 * 8; i += blockDim.x) {
@@ -173,7 +182,7 @@ template <> struct Codes<FP4> {
 
 template <> struct Codes<IQ2_XXS> {
     uint4 q;
-    uint2 sizes;
+    u32 sizes, factor; // of the lane's sub-blocks, four bits each; of all, twice
     // Two times eight magnitudes, which take their time to come from the table.
     struct Looked {
         uint4 eights[2];
@@ -181,30 +190,29 @@ template <> struct Codes<IQ2_XXS> {
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
     __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
         q = row.chunk(64 * block + 16 * t);
-        sizes = *(const uint2 *)(row.scales + 8 * block);
+        uint2 scales = *(const uint2 *)(row.scales + 8 * block);
+        sizes = scales.x >> (8 * t), factor = __byte_perm(scales.y, 0, 0x1010);
     }
     __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
-    __device__ __forceinline__ Looked look(const Iq2Table *table, u32 s) const {
-        u32 indices = s < 2 ? q.x : q.z, copy = threadIdx.x % 8 * 16;
+    // `column`: the lane's, in the table.
+    __device__ __forceinline__ Looked look(u32 column, u32 s) const {
         Looked looked;
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            // An index times the bytes of its line.
-            u32 shift = s % 2 * 16 + 8 * i, line = (shift < 7 ? indices << (7 - shift) : indices >> (shift - 7)) & 255 * 128;
-            looked.eights[i] = *(const uint4 *)((const u8 *)table + (line | copy));
-        }
+        for (u32 i = 0; i < 2; i++)
+            looked.eights[i] = shared16(__byte_perm(s < 2 ? q.x : q.z, 0, 0x4440 + s % 2 * 2 + i) * sizeof(Iq2Table::eights[0]) + column);
         return looked;
     }
-    __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 t, u32 (&w)[8]) const {
+    __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 (&w)[8]) const {
         u32 signs = s < 2 ? q.y : q.w;
-        // d (n + 1/2) / 4, times 16
-        u32 size = both(f16_to_f32((u16)sizes.y) * (float)((sizes.x >> (8 * t + s / 2 * 4) & 15) * 4 + 2));
+        // d (n + 1/2) / 4, times 16: 4 n + 2 becomes a half behind 1024.
+        u32 above = ((s < 2 ? sizes << 2 : sizes >> 2) & 0x3c) | 0x6402;
+        u32 size = pair_mul(factor, pair_sub(__byte_perm(above, 0, 0x1010), 0x64006400u));
 #pragma unroll
         for (u32 i = 0; i < 2; i++)
 #pragma unroll
             for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(looked.eights[i], k), size) ^ (signs << (15 - (s % 2 * 8 + 4 * i + k)) & 0x80008000u);
     }
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32 t, u32 (&w)[8]) const { finish(look(table, s), s, t, w); }
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32, u32 (&w)[8]) const { finish(look(column_of(table), s), s, w); }
 };
 
 template <> struct Codes<Q2_K> {

@@ -79,7 +79,7 @@ template <int F, int N> struct Inputs {
 // A run of 16 rows of weights on its way from shared memory: what must be waited for is asked for one run
 // ahead, because nothing moves across a tensor product that the compiler could move.
 template <int F> struct Coming {
-    __device__ __forceinline__ void ask(const Tile<F> &, const Iq2Table *, u32) {}
+    __device__ __forceinline__ void ask(const Tile<F> &, u32, u32) {}
     __device__ __forceinline__ void take(const Matrix &m, const Tile<F> &tile, u32 s, u32 (&a)[8], u32 (&b)[8]) const {
         tile.a.run(m, nullptr, s, threadIdx.x % 4, a);
         tile.b.run(m, nullptr, s, threadIdx.x % 4, b);
@@ -88,24 +88,24 @@ template <int F> struct Coming {
 
 template <> struct Coming<IQ2_XXS> {
     Codes<IQ2_XXS>::Looked a, b;
-    __device__ __forceinline__ void ask(const Tile<IQ2_XXS> &tile, const Iq2Table *table, u32 s) { a = tile.a.look(table, s), b = tile.b.look(table, s); }
+    __device__ __forceinline__ void ask(const Tile<IQ2_XXS> &tile, u32 column, u32 s) { a = tile.a.look(column, s), b = tile.b.look(column, s); }
     __device__ __forceinline__ void take(const Matrix &, const Tile<IQ2_XXS> &tile, u32 s, u32 (&wa)[8], u32 (&wb)[8]) const {
-        tile.a.finish(a, s, threadIdx.x % 4, wa);
-        tile.b.finish(b, s, threadIdx.x % 4, wb);
+        tile.a.finish(a, s, wa);
+        tile.b.finish(b, s, wb);
     }
 };
 
 // One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
 template <int F, int N, class Fetch>
-__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, const Iq2Table *table, float (&sum)[N][4], Fetch fetch) {
+__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
     const u32 together = Inputs<F, N>::together;
     Coming<F> coming[2];
     fetch(0);
-    coming[0].ask(tile, table, 0);
+    coming[0].ask(tile, column, 0);
 #pragma unroll
     for (u32 s = 0; s < 4; s++) {
         if (s > 0 && s % together == 0) inputs.load(x, s);
-        if (s < 3) fetch(s + 1), coming[(s + 1) % 2].ask(tile, table, s + 1);
+        if (s < 3) fetch(s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
         u32 a[8], b[8];
         coming[s % 2].take(m, tile, s, a, b);
 #pragma unroll
@@ -191,7 +191,7 @@ template <int F> __device__ __forceinline__ Span staged(const u8 *room, const St
 
 // A piece times up to 8 N vectors; `x` as in `Inputs`, at the piece's first column.
 template <int F, int N>
-__device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &of, u32 blocks, u32 block, const u16 *const (&x)[N], Inputs<F, N> &inputs, const Iq2Table *table, float (&sum)[N][4]) {
+__device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &of, u32 blocks, u32 block, const u16 *const (&x)[N], Inputs<F, N> &inputs, u32 column, float (&sum)[N][4]) {
     const Matrix not_needed = {};
     u32 g = threadIdx.x % 32 / 4, here = min(Piece<F>::blocks, blocks - block);
     Span upper = staged<F>(room, of, g, blocks, block), lower = staged<F>(room, of, g + 8, blocks, block);
@@ -203,7 +203,7 @@ __device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &o
 #pragma unroll
         for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
         if (Piece<F>::blocks > 1 && k > 0) inputs.load(columns, 0);
-        few_block<F, N>(not_needed, tile, columns, inputs, table, sum, [&](u32 s) { tile.fetch(upper, lower, k, s); });
+        few_block<F, N>(not_needed, tile, columns, inputs, column, sum, [&](u32 s) { tile.fetch(upper, lower, k, s); });
     }
 }
 
@@ -218,7 +218,7 @@ template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHE
         for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
         Inputs<OTHER, N> inputs;
         inputs.load(columns, 0);
-        few_block<OTHER, N>(of.m, tile, columns, inputs, nullptr, sum, [](u32) {});
+        few_block<OTHER, N>(of.m, tile, columns, inputs, 0, sum, [](u32) {});
     }
 }
 
@@ -250,8 +250,8 @@ template <int F, int D, class Walk> struct Pipe {
         for (u32 i = 0; i < D; i++) ask(i);
     }
 
-    // `input` are the lane's vectors; `done(walk, sums)` takes what has come out of a segment.
-    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], const Iq2Table *table, Done done) {
+    // `input` are the lane's vectors, `column` its part of a table; `done(walk, sums)` takes what has come out of a segment.
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
         for (u32 i = 0; i < count; i++) {
             float sum[N][4] = {};
 #pragma unroll
@@ -267,7 +267,7 @@ template <int F, int D, class Walk> struct Pipe {
                     inputs.load(x, 0);
                     copies_done<D - 1>();
                     __syncwarp();
-                    multiply_piece<F, N>(room + slot * Piece<F>::bytes, here.strip(), blocks, block, x, inputs, table, sum);
+                    multiply_piece<F, N>(room + slot * Piece<F>::bytes, here.strip(), blocks, block, x, inputs, column, sum);
                     __syncwarp();
                 }
                 ask(slot);
@@ -347,7 +347,7 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
         Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
         pipe.begin();                                                                                       \
         await();                                                                                            \
-        pipe.template end<N>(input, nullptr, done);                                                         \
+        pipe.template end<N>(input, 0, done);                                                               \
     }
     FOR_CODES_OF(F, m.format, BODY)
 #undef BODY
