@@ -11,7 +11,6 @@ use choice::slice;
 
 use crate::{
     attend::{self, AttendArgs},
-    compress::{self, CompressArgs, CompressorArgs},
     device::{Buffer, Device, Kernel, Kernels, Pinned, Times},
     embed::{self, EmbedArgs},
     experts::{self, ExpertsArgs, RouteArgs, tensor::Beside},
@@ -21,12 +20,12 @@ use crate::{
     round::{
         self, Frequencies, HEAD_BYTES, ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW,
     },
-    rows::{self, KeepArgs, PendingArgs, SaveArgs},
+    rows::{self, CompressorArgs, KeepArgs, SaveArgs},
     scratch::{ATTEND_ROWS, Scratch},
     slot::{LayerShape, Shape},
     stages::Part,
     tensor,
-    weights::{Hyper, Layer, Products, Weights},
+    weights::{Compressor, Hyper, Layer, Products, Weights},
 };
 
 /// How many rows of every ring there is room for when `rows` have to be saved.
@@ -308,7 +307,6 @@ impl Launches<'_> {
         self.multiply(&layer.inputs, rows)?;
         self.device.enter(Part::Compress);
         self.keep(layer, of)?;
-        self.compress(layer, of)?;
         self.device.enter(Part::Queries);
         self.multiply(&layer.queries, rows)?;
         let whole = self.fast && attend::tensor::is_whole(rows, self.visible(of));
@@ -338,14 +336,25 @@ impl Launches<'_> {
 
     fn keep(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
         let (config, s) = (&self.model.config, self.scratch);
-        let pending = |ring: Option<usize>, ape: u64, [kv, score]: [u64; 2]| {
-            ring.map_or_else(PendingArgs::default, |ring| {
-                let ring = self.shape.rings[ring];
-                let (width, depth) = (ring.row_bytes / 8, ring.depth);
-                PendingArgs { kv, score, ape, at: ring.at, width, depth }
-            })
+        let formats = &self.shape.formats;
+        let compressor = |weights: Option<Compressor>, ring: Option<usize>, index: bool| {
+            let (Some(weights), Some(ring)) = (weights, ring) else {
+                return CompressorArgs::default();
+            };
+            let ring = self.shape.rings[ring];
+            let [kv, score] = if index { s.index_pending } else { s.pending };
+            CompressorArgs {
+                kv,
+                score,
+                ape: weights.ape,
+                norm: weights.norm,
+                at: ring.at,
+                row_at: if index { of.index_at } else { of.compressed_at } as u64,
+                format: if index { formats.index } else { formats.attention },
+                depth: ring.depth,
+                index: index.into(),
+            }
         };
-        let ape = |compressor: Option<crate::weights::Compressor>| compressor.map_or(0, |c| c.ape);
         let window = self.shape.rings[of.window];
         let args = KeepArgs {
             rows: self.rows,
@@ -354,56 +363,23 @@ impl Launches<'_> {
             qr_norm: layer.qr_norm,
             kv: s.kv,
             kv_norm: layer.kv_norm,
-            format: self.shape.formats.attention,
-            pending: [
-                pending(of.pending, ape(layer.compressor), s.pending),
-                pending(of.index_pending, ape(layer.index_compressor), s.index_pending),
+            format: formats.attention,
+            compressors: [
+                compressor(layer.compressor, of.pending, false),
+                compressor(layer.index_compressor, of.index_pending, true),
             ],
             window_at: window.at,
             window_depth: window.depth,
             q_rank: config.q_rank as u32,
             ratio: of.kind.ratio().max(1) as u32,
+            windows: of.kind.windows() as u32,
             turn: Launches::turn(of),
+            compressed_turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
             eps: config.rms_eps,
             unused: 0,
             half: s.halves.qr,
         };
         rows::keep(self.device, self.kernels, self.key.rows, of.compressors(), &args)
-    }
-
-    fn compress(&self, layer: &Layer, of: &LayerShape) -> Result<(), CudaError> {
-        if of.kind == Compression::None {
-            return Ok(());
-        }
-        let formats = &self.shape.formats;
-        let compressor =
-            |weights: Option<crate::weights::Compressor>, ring: Option<usize>, index: bool| {
-                let (Some(weights), Some(ring)) = (weights, ring) else {
-                    return CompressorArgs::default();
-                };
-                let ring = self.shape.rings[ring];
-                CompressorArgs {
-                    norm: weights.norm,
-                    format: if index { formats.index } else { formats.attention },
-                    pending_at: ring.at,
-                    row_at: if index { of.index_at } else { of.compressed_at } as u64,
-                    depth: ring.depth,
-                    index: index.into(),
-                }
-            };
-        let args = CompressArgs {
-            rows: self.rows,
-            turns: self.turns,
-            compressors: [
-                compressor(layer.compressor, of.pending, false),
-                compressor(layer.index_compressor, of.index_pending, true),
-            ],
-            ratio: of.kind.ratio() as u32,
-            windows: of.kind.windows() as u32,
-            turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
-            eps: self.model.config.rms_eps,
-        };
-        compress::compress(self.device, self.kernels, self.key.rows, of.compressors(), &args)
     }
 
     fn attend_args(&self, layer: &Layer, of: &LayerShape, first: usize) -> AttendArgs {

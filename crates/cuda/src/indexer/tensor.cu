@@ -37,13 +37,14 @@ __device__ __forceinline__ void stage_head(const IndexQuery &q, u32 dim, u32 hea
         float4 o = make_float4(__shfl_xor_sync(FULL, v.x, stride), __shfl_xor_sync(FULL, v.y, stride), __shfl_xor_sync(FULL, v.z, stride), __shfl_xor_sync(FULL, v.w, stride));
         v = upper ? make_float4(o.x - v.x, o.y - v.y, o.z - v.z, o.w - v.w) : make_float4(v.x + o.x, v.y + o.y, v.z + o.z, v.w + o.w);
     }
-    float norm = (float)(1.0 / sqrt((double)dim));
+    float norm = hadamard_norm(dim);
     v = make_float4(__fmul_rn(v.x, norm), __fmul_rn(v.y, norm), __fmul_rn(v.z, norm), __fmul_rn(v.w, norm));
     // Eight lanes share a scale.
     u32 largest = max(max(__float_as_uint(v.x) & 0x7fffffffu, __float_as_uint(v.y) & 0x7fffffffu), max(__float_as_uint(v.z) & 0x7fffffffu, __float_as_uint(v.w) & 0x7fffffffu));
 #pragma unroll
     for (int o = 4; o; o >>= 1) largest = max(largest, __shfl_xor_sync(FULL, largest, o));
-    float scale = e8m0_to_f32(fp4_scale(__uint_as_float(min(largest, 0x7f800000u)))), inverse = 1.0f / scale;
+    u32 scale_code = fp4_scale(__uint_as_float(min(largest, 0x7f800000u)));
+    float scale = e8m0_to_f32(scale_code), inverse = e8m0_inverse(scale_code);
     float values[4] = {v.x, v.y, v.z, v.w};
     u32 codes = 0;
 #pragma unroll
