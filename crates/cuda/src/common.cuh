@@ -83,6 +83,9 @@ __device__ __forceinline__ float e8m0_to_f32(u32 code) {
     return __uint_as_float(code << 23);
 }
 
+// One over it, without a division.
+__device__ __forceinline__ float e8m0_inverse(u32 code) { return e8m0_to_f32(code == 255 ? 255 : 254 - code); }
+
 // The code's fields, moved to where a float has them, are its value but for the bias; a subnormal
 // code becomes a subnormal float.
 __device__ __forceinline__ float e4m3_to_f32(u32 code) {
@@ -173,15 +176,6 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-
 
 // ------------------------------------------------------------------ rows
 
-// Multiplies with the weights and divides by the root mean square, in shared memory.
-__device__ __forceinline__ void rms_norm(float *v, const float *weight, u32 n, float eps, float *shared32) {
-    float sum = 0.0f;
-    for (u32 i = threadIdx.x; i < n; i += blockDim.x) sum += v[i] * v[i];
-    float scale = 1.0f / sqrtf(block_sum(sum, shared32) / (float)n + eps);
-    for (u32 i = threadIdx.x; i < n; i += blockDim.x) v[i] = v[i] * scale * weight[i];
-    __syncthreads();
-}
-
 // Turns the trailing pairs of a row in shared memory by (cosine, sine).
 __device__ __forceinline__ void rotate(float *v, u32 n, u32 rope, const float2 *turns) {
     float *tail = v + (n - rope);
@@ -194,18 +188,24 @@ __device__ __forceinline__ void rotate(float *v, u32 n, u32 rope, const float2 *
     __syncthreads();
 }
 
+// One over the square root of a power of two: what a Walsh-Hadamard transform is multiplied with.
+__device__ __forceinline__ float hadamard_norm(u32 n) {
+    u32 log2 = 31 - __clz((int)n);
+    return __fmul_rn(__uint_as_float((127 - log2 / 2) << 23), log2 % 2 ? 0.70710678118654752f : 1.0f);
+}
+
 // The orthonormal Walsh-Hadamard transform of a row in shared memory.
 __device__ __forceinline__ void hadamard(float *v, u32 n) {
     for (u32 stride = 1; stride < n; stride *= 2) {
         for (u32 i = threadIdx.x; i < n / 2; i += blockDim.x) {
-            u32 low = i / stride * 2 * stride + i % stride;
+            u32 low = 2 * (i & ~(stride - 1)) + (i & (stride - 1));
             float a = v[low], b = v[low + stride];
             v[low] = a + b;
             v[low + stride] = a - b;
         }
         __syncthreads();
     }
-    float norm = (float)(1.0 / sqrt((double)n));
+    float norm = hadamard_norm(n);
     for (u32 i = threadIdx.x; i < n; i += blockDim.x) v[i] *= norm;
     __syncthreads();
 }
@@ -223,7 +223,7 @@ __device__ __forceinline__ void pack_attention(const float *v, const RowFormat f
         float x = a < f.nope ? v[a] : 0.0f, y = b < f.nope ? v[b] : 0.0f;
         float largest = fmaxf(warp_largest(x), warp_largest(y));
         u32 scale = kv_scale(largest);
-        float inverse = 1.0f / e8m0_to_f32(scale);
+        float inverse = e8m0_inverse(scale);
         if (a < f.nope) row[a] = (u8)f32_to_e4m3(x * inverse);
         if (b < f.nope) row[b] = (u8)f32_to_e4m3(y * inverse);
         if (lane == 0) row[f.nope + g] = (u8)scale;
@@ -242,7 +242,7 @@ __device__ __forceinline__ void pack_index(float *v, const RowFormat f, u8 *row)
         u32 i = g * 32 + lane;
         float x = i < f.values ? v[i] : 0.0f;
         u32 scale = fp4_scale(warp_largest(x));
-        u32 code = f32_to_e2m1(x * (1.0f / e8m0_to_f32(scale)));
+        u32 code = f32_to_e2m1(x * e8m0_inverse(scale));
         u32 next = __shfl_down_sync(FULL, code, 1);
         if (lane % 2 == 0 && i < f.values) row[i / 2] = (u8)(code | next << 4);
         if (lane == 0) row[f.values / 2 + g] = (u8)scale;
@@ -268,10 +268,10 @@ __device__ __forceinline__ float4 decode4(uint2 raw, const RowFormat f, u32 at) 
     return make_float4(f16_to_f32((u16)raw.x), f16_to_f32((u16)(raw.x >> 16)), f16_to_f32((u16)raw.y), f16_to_f32((u16)(raw.y >> 16)));
 }
 
-// Where a compressed row lies.
+// Where a compressed row lies. A ratio divides the tokens of a page.
 __device__ __forceinline__ u8 *page_row(u8 *const *pages, u32 ratio, u32 layer_at, u32 index, u32 row_bytes) {
-    u32 per_page = PAGE_TOKENS / ratio;
-    return pages[index / per_page] + layer_at + (u64)(index % per_page) * row_bytes;
+    u32 page = index * ratio / PAGE_TOKENS;
+    return pages[page] + layer_at + (u64)(index - page * (PAGE_TOKENS / ratio)) * row_bytes;
 }
 
 // A stage and a row in one number: the smallest is the first that went wrong.

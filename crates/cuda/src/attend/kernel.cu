@@ -16,7 +16,7 @@ struct AttendArgs {
     float *out;           // [rows][heads][head_dim]
     RowFormat format;
     u64 window_at, row_at;
-    u32 heads, window, window_depth, ratio;
+    u32 heads, window, window_depth, ratio; // the ratio: a power of two, or none
     u32 top_k, choose, turn, first;
     float eps, scale;
     u16 *half;     // [rows][heads][head_dim], or null: out as halves
@@ -32,12 +32,13 @@ __device__ __forceinline__ Sight sight(const AttendArgs &a, u32 position, u32 ti
     Sight s;
     s.window_rows = min(position + 1, a.window);
     s.window_first = position + 1 - s.window_rows;
-    s.compressed = a.ratio ? (position + 1) / a.ratio : 0;
+    s.compressed = a.ratio ? (position + 1) >> __popc(a.ratio - 1) : 0;
     s.chosen = a.choose && s.compressed > a.top_k;
     if (s.chosen) s.compressed = a.top_k;
     u32 tiles = (s.window_rows + s.compressed + tile - 1) / tile;
     s.tiles_per_part = (tiles + PARTS - 1) / PARTS;
-    s.parts = (tiles + s.tiles_per_part - 1) / s.tiles_per_part;
+    s.parts = tiles;
+    if (tiles > PARTS) s.parts = (tiles + s.tiles_per_part - 1) / s.tiles_per_part;
     return s;
 }
 

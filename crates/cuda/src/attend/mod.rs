@@ -52,7 +52,7 @@ pub struct AttendArgs {
     pub window: u32,
     /// Positions of its ring.
     pub window_depth: u32,
-    /// Tokens of a compressed row; 0 for none.
+    /// Tokens of a compressed row, a power of two; 0 for none.
     pub ratio: u32,
     /// Compressed rows that are attended to at most, where they are chosen.
     pub top_k: u32,

@@ -345,16 +345,19 @@ template <int N> __device__ __forceinline__ void finish(const AttendArgs &a, Att
     const float2 *turns = a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2);
     u32 heads = min(8u * N, a.heads - first_head);
     u64 begin = ((u64)r * a.heads + first_head) * dim;
-    for (u32 i = threadIdx.x; i < heads * (dim / 4); i += blockDim.x) {
-        u32 head = i / (dim / 4), at = i % (dim / 4) * 4;
-        float4 v = *(const float4 *)(all + head * line + at), t = make_float4(1.0f, 0.0f, 1.0f, 0.0f);
+    for (u32 at = 4 * lane; at < dim; at += 128) {
+        float4 t = make_float4(1.0f, 0.0f, 1.0f, 0.0f);
         if (at >= nope) t = *(const float4 *)(turns + (at - nope) / 2);
-        float norm = m.norms[head];
-        float2 low = turned(__fmul_rn(v.x, norm), __fmul_rn(v.y, norm), make_float2(t.x, -t.y));
-        float2 high = turned(__fmul_rn(v.z, norm), __fmul_rn(v.w, norm), make_float2(t.z, -t.w));
-        v = make_float4(low.x, low.y, high.x, high.y);
-        if (a.out) *(float4 *)(a.out + begin + 4 * i) = v;
-        if (a.half) *(uint2 *)(a.half + begin + 4 * i) = make_uint2(pair_of(v.x, v.y), pair_of(v.z, v.w));
+        for (u32 head = threadIdx.x / 32; head < heads; head += 8) {
+            float4 v = *(const float4 *)(all + head * line + at);
+            float norm = m.norms[head];
+            float2 low = turned(__fmul_rn(v.x, norm), __fmul_rn(v.y, norm), make_float2(t.x, -t.y));
+            float2 high = turned(__fmul_rn(v.z, norm), __fmul_rn(v.w, norm), make_float2(t.z, -t.w));
+            v = make_float4(low.x, low.y, high.x, high.y);
+            u64 target = begin + head * dim + at;
+            if (a.out) *(float4 *)(a.out + target) = v;
+            if (a.half) *(uint2 *)(a.half + target) = make_uint2(pair_of(v.x, v.y), pair_of(v.z, v.w));
+        }
     }
 }
 
@@ -369,31 +372,35 @@ template <int N> __device__ __forceinline__ bool leave_part(const AttendArgs &a,
                 *(float4 *)(mine + (((warp * 4 + i) * N + j) * 32 + lane) * 4) = make_float4(sums[i][j][0], sums[i][j][1], sums[i][j][2], sums[i][j][3]);
     }
     if (threadIdx.x < 8 * N) *(float2 *)(mine + warps * N * 512 + threadIdx.x * 2) = make_float2(m.met[threadIdx.x].largest, m.met[threadIdx.x].total);
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
         u32 *arrived = a.arrivals + (u64)blockIdx.z * gridDim.y + blockIdx.y;
+        __threadfence(); // for all threads of the block: the barrier stands before it, and behind the next
         m.last = atomicAdd(arrived, 1) + 1 == parts;
-        // The next layer counts from zero.
-        if (m.last) *arrived = 0;
-        __threadfence();
+        if (m.last) {
+            *arrived = 0; // the next layer counts from zero
+            __threadfence();
+        }
     }
     __syncthreads();
     return m.last;
 }
 
-// Puts parts together in their order, the sink before them.
-template <int N> __device__ __forceinline__ void join_parts(AttendShared<N> &m, Sums<N> &sums, Softmax s, const float *first, u32 stride, u32 warps, u32 parts) {
+// Puts parts together in their order, the sink before them, which waits where the norms will be.
+template <int N> __device__ __forceinline__ void join_parts(AttendShared<N> &m, Sums<N> &sums, const float *first, u32 stride, u32 warps, u32 parts) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     float2 *shares = (float2 *)m.scores;
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < parts * 8 * N; i += 256)
+        shares[i] = __ldcg((const float2 *)(first + (u64)(i / (8 * N)) * stride + warps * N * 512) + i % (8 * N));
+    __syncthreads();
     if (threadIdx.x < 8 * N) {
-        float2 parted[PARTS];
-#pragma unroll
-        for (u32 p = 0; p < PARTS; p++)
-            parted[p] = p < parts ? __ldcg((const float2 *)(first + (u64)p * stride + warps * N * 512) + threadIdx.x) : make_float2(0.0f, 0.0f);
-#pragma unroll
-        for (u32 p = 0; p < PARTS; p++)
-            if (p < parts) shares[p * 8 * N + threadIdx.x] = merge(s, parted[p].x, parted[p].y);
+        Softmax s{m.norms[threadIdx.x], 1.0f};
+#pragma unroll 4
+        for (u32 i = threadIdx.x; i < parts * 8 * N; i += 8 * N) {
+            float2 part = shares[i];
+            shares[i] = merge(s, part.x, part.y);
+        }
         m.norms[threadIdx.x] = 1.0f / s.total;
     }
     __syncthreads();
@@ -447,11 +454,18 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
     u32 tile = WHOLE ? 0 : blockIdx.x * sees.tiles_per_part, end = WHOLE ? tiles : min(tile + sees.tiles_per_part, tiles);
     u32 width = (a.format.values + 15) / 16 * 16, warps = (width + 63) / 64;
     bool fast = usual(a.format);
-    if (threadIdx.x < SPAN && !sees.chosen) m.places[0][threadIdx.x] = tile_place(a, r, tile);
+    bool known = !sees.chosen || tile * SPAN + threadIdx.x < sees.window_rows;
+    if (threadIdx.x < SPAN && known) {
+        const u8 *place = tile_place(a, r, tile);
+        m.places[0][threadIdx.x] = place;
+        // What a step before left there may be far away by now.
+        for (u32 at = 0; !WHOLE && place && at < a.format.bytes; at += 128) prefetch(place + at);
+    }
+    if (!WHOLE && threadIdx.x < 8 * N) m.norms[threadIdx.x] = sink(a, first_head + threadIdx.x).largest;
     await();
-    if (blockIdx.x >= (WHOLE ? 1 : sees.parts)) return;
+    if (tile >= end) return;
 
-    if (threadIdx.x < SPAN && sees.chosen) m.places[0][threadIdx.x] = tile_place(a, r, tile);
+    if (threadIdx.x < SPAN && !known) m.places[0][threadIdx.x] = tile_place(a, r, tile);
     __syncthreads();
     Fetched raw;
     if (fast && N == 8) ask_tile(m.places[0], (const u8 *)a.rows, m.raw);
@@ -497,16 +511,17 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
         if (threadIdx.x < 8 * N) m.norms[threadIdx.x] = 1.0f / m.met[threadIdx.x].total;
         __syncthreads();
     } else {
-        u32 stride = N * (warps * 512 + 16);
+        // Found anew: registers are dearer.
+        u32 stride = N * (warps * 512 + 16), parts = sight(a, a.rows[r].position, SPAN).parts;
         float *first = a.partial + ((u64)blockIdx.z * gridDim.y + blockIdx.y) * PARTS * stride;
-        if (!leave_part<N>(a, m, sums, first + (u64)blockIdx.x * stride, warps, sees.parts)) return;
+        if (!leave_part<N>(a, m, sums, first + (u64)blockIdx.x * stride, warps, parts)) return;
 #pragma unroll
         for (int i = 0; i < 4; i++)
 #pragma unroll
             for (int j = 0; j < N; j++)
 #pragma unroll
                 for (int c = 0; c < 4; c++) sums[i][j][c] = 0.0f;
-        join_parts<N>(m, sums, sink(a, first_head + threadIdx.x), first, stride, warps, sees.parts);
+        join_parts<N>(m, sums, first, stride, warps, parts);
     }
     finish<N>(a, m, sums, r, first_head);
 }

@@ -17,7 +17,6 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../hyper/kernel.cu"),
     include_str!("../hyper/together.cu"),
     include_str!("../rows/kernel.cu"),
-    include_str!("../compress/kernel.cu"),
     include_str!("../indexer/kernel.cu"),
     include_str!("../indexer/top.cu"),
     include_str!("../attend/kernel.cu"),

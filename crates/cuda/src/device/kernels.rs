@@ -42,7 +42,6 @@ kernels! {
     KeepRows = "keep_rows",
     SaveRows = "save_rows",
     CopyRings = "copy_rings",
-    Compress = "compress",
     IndexQueries = "index_queries",
     IndexScores = "index_scores",
     IndexScoresPlain = "index_scores_plain",

@@ -26,8 +26,7 @@ __device__ __forceinline__ void write_rows(const HyperArgs &a, Share &w, u32 row
 #pragma unroll
     for (u32 b = 0; b < B; b++) {
         float *partial = a.partial + ((u64)(row + b) * a.chunks + chunk) * SUMS;
-        if (lane < 3) partial[3 * warp + lane] = lane == 0 ? sum[b][0] : lane == 1 ? sum[b][1] : sum[b][2];
-        if (lane == 3) partial[SQUARES + warp] = squares[b];
+        if (lane == 0) *(float4 *)(partial + 4 * warp) = make_float4(sum[b][0], sum[b][1], sum[b][2], squares[b]);
     }
 }
 
@@ -55,18 +54,20 @@ extern "C" __global__ void __launch_bounds__(256, 2) hyper_write(const HyperArgs
         write_all<BF16>(a, w, v);
 }
 
-// The first blocks make what outputs will be written back with, a warp for each row; then every row has a
-// block that makes its input. The head has nothing to write back.
+// The first blocks make how the streams will mix, a warp for each row; then every row has a block that makes
+// its input. The head has nothing to write back.
 extern "C" __global__ void __launch_bounds__(256) hyper_read(const HyperArgs a) {
     __shared__ float pre[4], groups[GROUPS];
-    enter();
+    invite();
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Ending ending = load_ending(a);
+    await();
     u32 mixers = a.head ? 0 : (a.count + 7) / 8;
     float inverse;
     if (blockIdx.x < mixers) {
         u32 row = blockIdx.x * 8 + warp;
         if (row >= a.count) return;
-        store_mix(a, row, ended(a, a.partial + (u64)row * a.chunks * SUMS, inverse));
+        store_mix(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, inverse));
         return;
     }
     u32 row = blockIdx.x - mixers;
@@ -74,8 +75,8 @@ extern "C" __global__ void __launch_bounds__(256) hyper_read(const HyperArgs a) 
     // The streams are asked for before the weights on them are known.
     for (u32 at = threadIdx.x * 32; at < a.n * a.hidden; at += 8192) prefetch(streams + at);
     if (warp == 0) {
-        float said = ended(a, a.partial + (u64)row * a.chunks * SUMS, inverse);
-        if (lane < 4) pre[lane] = lane < a.n ? __fadd_rn(gate(said), a.hc_eps) : 0.0f;
+        float weight = read_weight(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, inverse), true);
+        if (lane < 4) pre[lane] = weight;
         if (lane == 0 && !sound(inverse)) report(a.fault, a.stage, row);
     }
     u32 target = a.head ? a.rows[row].want : row;

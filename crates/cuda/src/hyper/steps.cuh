@@ -6,7 +6,7 @@
 
 // Dimensions of a stream that a block of 256 threads takes.
 static const u32 CHUNK = 256;
-// Sums of a chunk: up to 24 rows of the function, then the squares, one sum from each warp.
+// Sums of a chunk: from each warp three rows of the function, up to 24 in all, and the squares.
 static const u32 SUMS = 32, SQUARES = 24;
 // Groups of 128 dimensions whose squares are summed up.
 static const u32 GROUPS = 64;
@@ -36,11 +36,23 @@ struct Share {
     uint2 q[3][8];
 };
 
-// Weights depend on nothing, so this may come before `await`.
+// Weights depend on nothing, so these may come before `await`.
 __device__ __forceinline__ uint2 early(const u8 *p) {
     uint2 q;
     asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(q.x), "=r"(q.y) : "l"(p));
     return q;
+}
+
+__device__ __forceinline__ float early(const float *p) {
+    float x;
+    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(x) : "l"(p));
+    return x;
+}
+
+__device__ __forceinline__ float4 early(const float4 *p) {
+    float4 x;
+    asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "l"(p));
+    return x;
 }
 
 // Column quad `k` of a lane: which one of the function's row; false outside.
@@ -50,17 +62,20 @@ __device__ __forceinline__ bool column(const HyperArgs &a, u32 first, u32 k, u64
     return k / 2 < a.n && d < a.hidden;
 }
 
+// What lies outside meets streams of zeros, or sums that nobody looks at: any weights will do.
 __device__ __forceinline__ void load_share(const HyperArgs &a, u32 first, Share &w) {
+    const u8 *rows[3];
 #pragma unroll
-    for (u32 j = 0; j < 3; j++)
+    for (u32 j = 0; j < 3; j++) rows[j] = a.function.codes + 2 * ((u64)min(threadIdx.x / 32 * 3 + j, a.function.rows - 1) * a.function.cols);
 #pragma unroll
-        for (u32 k = 0; k < 8; k++) {
-            u32 r = threadIdx.x / 32 * 3 + j;
-            u64 at;
+    for (u32 k = 0; k < 8; k++) {
+        u32 d = min(first + k % 2 * 128 + threadIdx.x % 32 * 4, a.hidden - 4), at = 2 * (min(k / 2, a.n - 1) * a.hidden + d);
+#pragma unroll
+        for (u32 j = 0; j < 3; j++) {
             w.q[j][k] = make_uint2(0, 0);
-            if (column(a, first, k, at) && r < a.function.rows && a.function.format != F32)
-                w.q[j][k] = early(a.function.codes + 2 * (r * (u64)a.function.cols + at));
+            if (a.function.format != F32) w.q[j][k] = early(rows[j] + at);
         }
+    }
 }
 
 // Asks for the lines of memory that it lies in.
@@ -102,21 +117,28 @@ __device__ __forceinline__ float4 mixed(const HyperArgs &a, u32 row, u32 first) 
     float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), old[4];
     if (s >= a.n || d >= a.hidden) return x;
     const float *streams = a.streams + (u64)row * a.n * a.hidden + d;
-    if (!a.write) return *(const float4 *)(streams + (u64)s * a.hidden);
+    if (!a.write) return *(const float4 *)(streams + s * a.hidden);
     const float *mix = a.mix + (u64)row * a.mix_rows + a.n + s;
     float weight[4], written = mix[0];
     float4 out = *(const float4 *)(a.out + (u64)row * a.hidden + d);
+    // Streams that are not there weigh nothing: that is shorter than to leave them out.
 #pragma unroll
-    for (u32 i = 0; i < 4; i++)
-        if (i < a.n) {
-            old[i] = *(const float4 *)(streams + (u64)i * a.hidden);
-            weight[i] = mix[a.n + i * a.n];
-        }
+    for (u32 i = 0; i < 4; i++) {
+        u32 from = min(i, a.n - 1);
+        old[i] = *(const float4 *)(streams + from * a.hidden);
+        weight[i] = mix[a.n + from * a.n];
+    }
     fused(x, written, out);
 #pragma unroll
-    for (u32 i = 0; i < 4; i++)
-        if (i < a.n) fused(x, weight[i], old[i]);
+    for (u32 i = 0; i < 4; i++) fused(x, i < a.n ? weight[i] : 0.0f, old[i]);
     return x;
+}
+
+// Asks for what `mixed` will read.
+__device__ __forceinline__ void ask_for_streams(const HyperArgs &a, u32 row, u32 first) {
+    u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
+    if (threadIdx.x % 8 == 0 && s < a.n && d < a.hidden) prefetch(a.streams + ((u64)row * a.n + s) * a.hidden + d);
+    if (threadIdx.x == 0) prefetch(a.mix + (u64)row * a.mix_rows);
 }
 
 // Puts it there, and where the block finds it: [N][CHUNK] in `v`. Gives the warp's sum of squares.
@@ -155,14 +177,28 @@ __device__ __forceinline__ void project(const HyperArgs &a, const Share &w, u32 
 
 // ------------------------------------------------------------------ weights of the streams
 
+// What lane r turns the projection onto the function's row r with.
+struct Ending {
+    float scale, base;
+};
+
+__device__ __forceinline__ Ending load_ending(const HyperArgs &a) {
+    u32 lane = threadIdx.x % 32, part = lane < a.n ? 0 : lane < 2 * a.n ? 1 : 2;
+    if (lane >= a.function.rows) return Ending{0.0f, 0.0f};
+    return Ending{early(a.scale + part), early(a.base + lane)};
+}
+
 // Ends the projection of a row: lane r gets what the function's row r says. A warp does it.
-__device__ __forceinline__ float ended(const HyperArgs &a, const float *sums, float &inverse) {
+__device__ __forceinline__ float ended(const HyperArgs &a, const Ending &ending, const float *sums, float &inverse) {
     u32 lane = threadIdx.x % 32;
+    const float *mine = sums + (lane < SQUARES ? lane / 3 * 4 + lane % 3 : lane % 8 * 4 + 3);
     float t[16];
 #pragma unroll
-    for (u32 i = 0; i < 16; i++) {
-        t[i] = i < a.chunks ? sums[i * SUMS + lane] : 0.0f;
-        if (i + 16 < a.chunks) t[i] = __fadd_rn(t[i], sums[(i + 16) * SUMS + lane]);
+    for (u32 i = 0; i < 16; i++) t[i] = i < a.chunks ? mine[i * SUMS] : 0.0f;
+    if (a.chunks > 16) {
+#pragma unroll
+        for (u32 i = 0; i < 16; i++)
+            if (i + 16 < a.chunks) t[i] = __fadd_rn(t[i], mine[(i + 16) * SUMS]);
     }
 #pragma unroll
     for (u32 i = 0; i < 8; i++) t[i] = __fadd_rn(t[i], t[i + 8]);
@@ -174,9 +210,7 @@ __device__ __forceinline__ float ended(const HyperArgs &a, const float *sums, fl
     for (u32 o = 4; o; o >>= 1) squares = __fadd_rn(squares, __shfl_xor_sync(FULL, squares, o));
     squares = __shfl_sync(FULL, squares, SQUARES);
     inverse = 1.0f / sqrtf(__fadd_rn(squares / (float)(a.n * a.hidden), a.rms_eps));
-    if (lane >= a.function.rows) return 0.0f;
-    u32 part = lane < a.n ? 0 : lane < 2 * a.n ? 1 : 2;
-    return __fmaf_rn(__fmul_rn(t[0], inverse), a.scale[part], a.base[lane]);
+    return lane < a.function.rows ? __fmaf_rn(__fmul_rn(t[0], inverse), ending.scale, ending.base) : 0.0f;
 }
 
 __device__ __forceinline__ float gate(float x) { return 1.0f / __fadd_rn(1.0f, expf(-x)); }
@@ -188,60 +222,68 @@ __device__ __forceinline__ float inverse_of(float x) {
     return y;
 }
 
-__device__ __forceinline__ float sum4(float a, float b, float c, float d, float eps) {
-    return __fadd_rn(__fadd_rn(__fadd_rn(a, b), __fadd_rn(c, d)), eps);
+// Of a matrix that one thread holds: there is nothing to wait for.
+__device__ __forceinline__ float inverse_sum(float a, float b, float c, float d, float eps) {
+    return inverse_of(__fadd_rn(__fadd_rn(__fadd_rn(a, b), __fadd_rn(c, d)), eps));
 }
 
-// Brings a matrix of weights close to doubly stochastic: a softmax in each row, then columns and rows
-// are divided by their sums in turns. One thread holds it all: there is nothing to wait for.
-__device__ __forceinline__ void balance(float (&z)[4][4], u32 n, u32 iterations, float eps) {
+__device__ __forceinline__ void balance_rows(float (&z)[4][4], const float (&eps)[4]) {
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
-        float largest = z[i][0], sum = 0.0f;
+        float over = inverse_sum(z[i][0], z[i][1], z[i][2], z[i][3], eps[i]);
 #pragma unroll
-        for (u32 j = 1; j < 4; j++) largest = fmaxf(largest, j < n ? z[i][j] : largest);
-#pragma unroll
-        for (u32 j = 0; j < 4; j++) sum = __fadd_rn(sum, z[i][j] = i < n && j < n ? expf(z[i][j] - largest) : 0.0f);
-#pragma unroll
-        for (u32 j = 0; j < 4; j++) z[i][j] = i < n && j < n ? __fadd_rn(z[i][j] / sum, eps) : 0.0f;
-    }
-    for (u32 k = 0; k < iterations; k++) {
-        if (k > 0) {
-#pragma unroll
-            for (u32 i = 0; i < 4; i++) {
-                float over = i < n ? inverse_of(sum4(z[i][0], z[i][1], z[i][2], z[i][3], eps)) : 0.0f;
-#pragma unroll
-                for (u32 j = 0; j < 4; j++) z[i][j] = __fmul_rn(z[i][j], over);
-            }
-        }
-#pragma unroll
-        for (u32 j = 0; j < 4; j++) {
-            float over = j < n ? inverse_of(sum4(z[0][j], z[1][j], z[2][j], z[3][j], eps)) : 0.0f;
-#pragma unroll
-            for (u32 i = 0; i < 4; i++) z[i][j] = __fmul_rn(z[i][j], over);
-        }
+        for (u32 j = 0; j < 4; j++) z[i][j] = __fmul_rn(z[i][j], over);
     }
 }
 
-// What a block's output will be written back with, from what `ended` gave. A warp does it.
+__device__ __forceinline__ void balance_columns(float (&z)[4][4], const float (&eps)[4]) {
+#pragma unroll
+    for (u32 j = 0; j < 4; j++) {
+        float over = inverse_sum(z[0][j], z[1][j], z[2][j], z[3][j], eps[j]);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) z[i][j] = __fmul_rn(z[i][j], over);
+    }
+}
+
+// How the streams will mix, from what `ended` gave: brought close to doubly stochastic by a softmax in each
+// row, then columns and rows are divided by their sums in turns. A warp does it.
 __device__ __forceinline__ void store_mix(const HyperArgs &a, u32 row, float said) {
+    u32 lane = threadIdx.x % 32, i = lane / 4 % 4, j = lane % 4, at = (2 * a.n + i * a.n + j) % 32;
+    bool live = i < a.n && j < a.n;
+    // The softmax: a lane has one weight.
+    float one = __shfl_sync(FULL, said, at), largest = live ? one : -INFINITE, sum = 0.0f;
+    largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 2));
+    one = live ? expf(one - largest) : 0.0f;
+#pragma unroll
+    for (u32 k = 0; k < 4; k++) sum = __fadd_rn(sum, __shfl_sync(FULL, one, 4 * i + k));
+    one = live ? __fadd_rn(one / sum, a.hc_eps) : 0.0f;
+    // Rows and columns that are not there are zeros, and stay so.
+    float z[4][4], eps[4];
+#pragma unroll
+    for (u32 k = 0; k < 16; k++) z[k / 4][k % 4] = __shfl_sync(FULL, one, k);
+#pragma unroll
+    for (u32 k = 0; k < 4; k++) eps[k] = k < a.n ? a.hc_eps : 1.0f;
+    if (a.iterations > 0) balance_columns(z, eps);
+#pragma unroll 1
+    for (u32 k = 1; k < a.iterations; k++) {
+        balance_rows(z, eps);
+        balance_columns(z, eps);
+    }
+    float of_row[4];
+#pragma unroll
+    for (u32 k = 0; k < 4; k++) of_row[k] = i < 2 ? (i == 0 ? z[0][k] : z[1][k]) : (i == 2 ? z[2][k] : z[3][k]);
+    one = j < 2 ? (j == 0 ? of_row[0] : of_row[1]) : (j == 2 ? of_row[2] : of_row[3]);
+    if (lane < 16 && live) a.mix[(u64)row * a.mix_rows + at] = one;
+}
+
+// What the streams are read with: lane i gets the weight of stream i. The lanes behind know what a block's
+// output will be written back with.
+__device__ __forceinline__ float read_weight(const HyperArgs &a, u32 row, float said, bool store) {
     u32 lane = threadIdx.x % 32;
-    float *mix = a.mix + (u64)row * a.mix_rows;
-    if (lane >= a.n && lane < 2 * a.n) mix[lane] = 2.0f * gate(said);
-    float z[4][4];
-#pragma unroll
-    for (u32 i = 0; i < 4; i++)
-#pragma unroll
-        for (u32 j = 0; j < 4; j++) {
-            float one = __shfl_sync(FULL, said, (2 * a.n + i * a.n + j) % 32);
-            z[i][j] = i < a.n && j < a.n ? one : 0.0f;
-        }
-    balance(z, a.n, a.iterations, a.hc_eps);
-#pragma unroll
-    for (u32 i = 0; i < 4; i++)
-#pragma unroll
-        for (u32 j = 0; j < 4; j++)
-            if (lane == 0 && i < a.n && j < a.n) mix[2 * a.n + i * a.n + j] = z[i][j];
+    float open = gate(said);
+    if (store && !a.head && lane >= a.n && lane < 2 * a.n) a.mix[(u64)row * a.mix_rows + lane] = 2.0f * open;
+    return lane < a.n ? __fadd_rn(open, a.hc_eps) : 0.0f;
 }
 
 // One over the root mean square of the input, from the squares of its groups. A warp does it.

@@ -153,5 +153,7 @@ pub fn choose(
     rows: usize,
     args: &TopArgs,
 ) -> Result<(), CudaError> {
-    device.launch(kernels, Kernel::IndexTop, [rows, 1, 1], 1024, 0, args)
+    // A thread for each four scores, as long as there are threads.
+    let threads = (args.capacity / 4).clamp(256, 1024);
+    device.launch(kernels, Kernel::IndexTop, [rows, 1, 1], threads, 0, args)
 }

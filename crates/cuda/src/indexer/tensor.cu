@@ -2,8 +2,6 @@
 // instruction, and exact. What follows has one order for every row, so one kernel serves single rows
 // and prompts.
 
-static const u32 INDEX_LINES = 128; // index rows that a block scores at once, 16 to a warp
-
 struct IndexTensorArgs {
     const Row *rows;
     const float2 *turns;
@@ -15,6 +13,8 @@ struct IndexTensorArgs {
     u32 heads, capacity, top_k, first;
     u32 turn;
     float scale;
+    u32 lines; // index rows that a block scores at once, 16 to a warp; what warps there are more help with the query
+    u32 unused;
 };
 
 // What a block keeps of a query: for tiles of eight heads and groups of 32 codes what each lane has of
@@ -25,54 +25,89 @@ struct IndexQuery {
     float *weights;
 };
 
-// A warp takes a head: four values to a lane, rotated, transformed and rounded as index rows are.
-__device__ __forceinline__ void stage_head(const IndexQuery &q, u32 dim, u32 head, float4 v, float4 turns, bool live) {
-    u32 lane = threadIdx.x % 32;
-    float2 low = turned(v.x, v.y, make_float2(turns.x, turns.y)), high = turned(v.z, v.w, make_float2(turns.z, turns.w));
-    v = make_float4(low.x, low.y, high.x, high.y);
-    v = make_float4(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
-    v = make_float4(v.x + v.z, v.y + v.w, v.x - v.z, v.y - v.w);
-    for (u32 stride = 1; stride < dim / 4; stride *= 2) {
-        bool upper = lane & stride;
-        float4 o = make_float4(__shfl_xor_sync(FULL, v.x, stride), __shfl_xor_sync(FULL, v.y, stride), __shfl_xor_sync(FULL, v.z, stride), __shfl_xor_sync(FULL, v.w, stride));
-        v = upper ? make_float4(o.x - v.x, o.y - v.y, o.z - v.z, o.w - v.w) : make_float4(v.x + o.x, v.y + o.y, v.z + o.z, v.w + o.w);
-    }
-    float norm = (float)(1.0 / sqrt((double)dim));
-    v = make_float4(__fmul_rn(v.x, norm), __fmul_rn(v.y, norm), __fmul_rn(v.z, norm), __fmul_rn(v.w, norm));
-    // Eight lanes share a scale.
-    u32 largest = max(max(__float_as_uint(v.x) & 0x7fffffffu, __float_as_uint(v.y) & 0x7fffffffu), max(__float_as_uint(v.z) & 0x7fffffffu, __float_as_uint(v.w) & 0x7fffffffu));
-#pragma unroll
-    for (int o = 4; o; o >>= 1) largest = max(largest, __shfl_xor_sync(FULL, largest, o));
-    float scale = e8m0_to_f32(fp4_scale(__uint_as_float(min(largest, 0x7f800000u)))), inverse = 1.0f / scale;
-    float values[4] = {v.x, v.y, v.z, v.w};
-    u32 codes = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++) codes |= ((u32)(int)(2.0f * e2m1_to_f32(f32_to_e2m1(values[i] * inverse))) & 255) << 8 * i;
-    // Which values make a lane's part of an instruction is free, as long as rows do the same.
-    ((u32 *)q.codes)[(((head / 8 * 4 + lane / 8) * 32) + head % 8 * 4 + lane % 8 / 2) * 2 + lane % 2] = live ? codes : 0;
-    if (lane % 8 == 0) ((float *)(q.scales + head))[lane / 8] = live ? 0.25f * scale : 0.0f;
+// The nearest E2M1 value, doubled, in the last byte, of what a group's scale has brought within their range:
+// added to a number with so large a step, x is rounded to that step.
+__device__ __forceinline__ u32 doubled_code(float x) {
+    x = fminf(fmaxf(x, -6.0f), 6.0f);
+    float step = fabsf(x) < 2.0f ? 0x1.8p22f : fabsf(x) < 4.0f ? 0x1.8p23f : 0x1.8p24f;
+    return __float_as_uint(__fadd_rn(__fsub_rn(__fadd_rn(x, step), step), 0x1.8p22f));
 }
 
-// Eight heads to a warp at once, so that their loads are under way together.
-__device__ __forceinline__ void stage_query(const IndexTensorArgs &a, const IndexQuery &q, u32 r, u32 padded) {
-    u32 warp = threadIdx.x / 32, dim = a.format.values, at = threadIdx.x % 32 * 4, tail = dim - a.format.rope;
+// Heads that a warp prepares at once, so that none of them waits for its own shuffles.
+static const u32 BESIDE = 4;
+
+// A warp's heads, `step` apart: four values to a lane, rotated, transformed and rounded as index rows are.
+__device__ __forceinline__ void stage_heads(const IndexQuery &q, u32 dim, u32 first, u32 step, u32 heads, float4 (&v)[BESIDE], float4 turns) {
+    u32 lane = threadIdx.x % 32;
+#pragma unroll
+    for (u32 i = 0; i < BESIDE; i++) {
+        float2 low = turned(v[i].x, v[i].y, make_float2(turns.x, turns.y)), high = turned(v[i].z, v[i].w, make_float2(turns.z, turns.w));
+        v[i] = make_float4(__fadd_rn(low.x, low.y), __fsub_rn(low.x, low.y), __fadd_rn(high.x, high.y), __fsub_rn(high.x, high.y));
+        v[i] = make_float4(__fadd_rn(v[i].x, v[i].z), __fadd_rn(v[i].y, v[i].w), __fsub_rn(v[i].x, v[i].z), __fsub_rn(v[i].y, v[i].w));
+    }
+#pragma unroll 1
+    for (u32 stride = 1; stride < dim / 4; stride *= 2) {
+        float sign = lane & stride ? -1.0f : 1.0f;
+#pragma unroll
+        for (u32 i = 0; i < BESIDE; i++)
+            v[i] = make_float4(__fmaf_rn(v[i].x, sign, __shfl_xor_sync(FULL, v[i].x, stride)), __fmaf_rn(v[i].y, sign, __shfl_xor_sync(FULL, v[i].y, stride)),
+                               __fmaf_rn(v[i].z, sign, __shfl_xor_sync(FULL, v[i].z, stride)), __fmaf_rn(v[i].w, sign, __shfl_xor_sync(FULL, v[i].w, stride)));
+    }
+    float norm = hadamard_norm(dim);
+    u32 padded = (heads + 7) / 8 * 8;
+#pragma unroll
+    for (u32 i = 0; i < BESIDE; i++) {
+        u32 head = first + i * step;
+        bool live = head < heads && 4 * lane < dim;
+        float4 x = make_float4(__fmul_rn(v[i].x, norm), __fmul_rn(v[i].y, norm), __fmul_rn(v[i].z, norm), __fmul_rn(v[i].w, norm));
+        // Eight lanes share a scale.
+        u32 largest = max(max(__float_as_uint(x.x) & 0x7fffffffu, __float_as_uint(x.y) & 0x7fffffffu), max(__float_as_uint(x.z) & 0x7fffffffu, __float_as_uint(x.w) & 0x7fffffffu));
+#pragma unroll
+        for (int o = 4; o; o >>= 1) largest = max(largest, __shfl_xor_sync(FULL, largest, o));
+        u32 code = fp4_scale(__uint_as_float(min(largest, 0x7f800000u)));
+        float inverse = e8m0_inverse(code);
+        u32 low = __byte_perm(doubled_code(__fmul_rn(x.x, inverse)), doubled_code(__fmul_rn(x.y, inverse)), 0x0040);
+        u32 high = __byte_perm(doubled_code(__fmul_rn(x.z, inverse)), doubled_code(__fmul_rn(x.w, inverse)), 0x0040);
+        if (head >= padded) continue;
+        // Which values make a lane's part of an instruction is free, as long as rows do the same.
+        ((u32 *)q.codes)[(((head / 8 * 4 + lane / 8) * 32) + head % 8 * 4 + lane % 8 / 2) * 2 + lane % 2] = live ? __byte_perm(low, high, 0x5410) : 0;
+        if (lane % 8 == 0) ((float *)(q.scales + head))[lane / 8] = live ? 0.25f * e8m0_to_f32(code) : 0.0f;
+    }
+}
+
+__device__ __forceinline__ void stage_query(const IndexTensorArgs &a, const IndexQuery &q, u32 r, float4 turns) {
+    u32 warps = blockDim.x / 32, dim = a.format.values, at = threadIdx.x % 32 * 4, padded = (a.heads + 7) / 8 * 8;
     for (u32 head = threadIdx.x; head < padded; head += blockDim.x)
         q.weights[head] = head < a.heads ? __fmul_rn(a.weights[(u64)r * a.heads + head], a.scale) : 0.0f;
-    // Values that do not turn are turned by nothing.
-    float4 turns = make_float4(1.0f, 0.0f, 1.0f, 0.0f);
-    if (at >= tail && at < dim) turns = *(const float4 *)(a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2) + (at - tail) / 2);
-    for (u32 first = warp; first < padded; first += 64) {
-        float4 v[8];
+#pragma unroll 1
+    for (u32 first = threadIdx.x / 32; first < padded; first += BESIDE * warps) {
+        float4 v[BESIDE];
 #pragma unroll
-        for (u32 i = 0; i < 8; i++) {
-            bool live = first + 8 * i < a.heads && at < dim;
-            v[i] = live ? *(const float4 *)(a.queries + ((u64)r * a.heads + first + 8 * i) * dim + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        for (u32 i = 0; i < BESIDE; i++) {
+            u32 head = first + i * warps;
+            v[i] = head < a.heads && at < dim ? *(const float4 *)(a.queries + ((u64)r * a.heads + head) * dim + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
+        stage_heads(q, dim, first, warps, a.heads, v, turns);
+    }
+}
+
+// Sixteen index rows as they lie in memory: two to a lane, which has four bytes of each group, and the scales.
+struct IndexLines {
+    u32 codes[2][4], scales[2];
+};
+
+__device__ __forceinline__ const u8 *index_line(const IndexTensorArgs &a, u8 *const *pages, u32 first, u32 i, u32 visible) {
+    return page_row(pages, 4, (u32)a.row_at, min(first + threadIdx.x % 32 / 4 + 8 * i, visible - 1), a.format.bytes);
+}
+
+__device__ __forceinline__ void fetch_lines(const IndexTensorArgs &a, u8 *const *pages, u32 first, u32 visible, IndexLines &raw) {
+    u32 dim = a.format.values;
 #pragma unroll
-        for (u32 i = 0; i < 8; i++) {
-            if (first + 8 * i >= padded) break;
-            stage_head(q, dim, first + 8 * i, v[i], turns, first + 8 * i < a.heads && at < dim);
-        }
+    for (u32 i = 0; i < 2; i++) {
+        const u8 *packed = index_line(a, pages, first, i, visible);
+#pragma unroll
+        for (u32 g = 0; g < 4; g++) raw.codes[i][g] = 32 * g < dim ? *(const u32 *)(packed + 16 * g + threadIdx.x % 4 * 4) : 0;
+        raw.scales[i] = *(const u32 *)(packed + dim / 2);
     }
 }
 
@@ -92,35 +127,42 @@ __device__ __forceinline__ float add_group(float product, int whole, float query
 // A comparison, not a maximum, so that NaN stays NaN.
 __device__ __forceinline__ float add_head(float score, float product, float weight) { return __fmaf_rn(product < 0.0f ? 0.0f : product, weight, score); }
 
-extern "C" __global__ void __launch_bounds__(256, 2) index_scores_tensor(const IndexTensorArgs a) {
+extern "C" __global__ void __launch_bounds__(512, 2) index_scores_tensor(const IndexTensorArgs a) {
     extern __shared__ uint4 indexing[];
-    enter();
-    u32 r = a.first + blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const Row row = a.rows[r];
-    u32 visible = csa_visible(row.position);
-    if (visible <= a.top_k || blockIdx.x * INDEX_LINES >= visible) return;
-    u32 tiles = (a.heads + 7) / 8, dim = a.format.values, groups = dim / 32;
+    invite();
+    // What the host tells of a round lies there before its first kernel: rows, turns and tables of pages.
+    u32 r = a.first + blockIdx.y, lane = threadIdx.x % 32, first = blockIdx.x * a.lines + threadIdx.x / 32 * 16;
+    u8 *const *pages = a.rows[r].pages;
+    u32 visible = csa_visible(a.rows[r].position), tiles = (a.heads + 7) / 8, dim = a.format.values, groups = dim / 32;
+    bool busy = visible > a.top_k && blockIdx.x * a.lines < visible;
+    bool scores = busy && threadIdx.x / 32 * 16 < a.lines && first < visible;
+    // Values that do not turn are turned by nothing.
+    float4 turns = make_float4(1.0f, 0.0f, 1.0f, 0.0f);
+    u32 at = 4 * lane, tail = dim - a.format.rope;
+    if (at >= tail && at < dim) turns = *(const float4 *)(a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2) + (at - tail) / 2);
+    if (scores) prefetch(index_line(a, pages, first, 0, visible) + lane % 4 * 16), prefetch(index_line(a, pages, first, 1, visible) + lane % 4 * 16);
+    await();
+    if (!busy) return;
+    IndexLines raw = {};
+    if (scores) fetch_lines(a, pages, first, visible, raw);
     IndexQuery q;
     q.codes = (uint2 *)indexing;
     q.scales = (float4 *)(q.codes + tiles * 128);
     q.weights = (float *)(q.scales + tiles * 8);
-    stage_query(a, q, r, 8 * tiles);
+    stage_query(a, q, r, turns);
     __syncthreads();
-    for (u32 first = blockIdx.x * INDEX_LINES + 16 * warp; first < visible; first += gridDim.x * INDEX_LINES) {
-        int codes[4][4] = {};
-        float scales[2][4] = {};
+    if (!scores) return;
+#pragma unroll 1
+    while (true) {
+        int codes[4][4];
+        float scales[2][4];
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            u32 index = min(first + lane / 4 + 8 * i, visible - 1);
-            const u8 *packed = page_row(row.pages, 4, (u32)a.row_at, index, a.format.bytes);
+        for (u32 i = 0; i < 2; i++)
 #pragma unroll
             for (u32 g = 0; g < 4; g++) {
-                if (g >= groups) continue;
-                u32 nibbles = *(const u32 *)(packed + 16 * g + 4 * (lane % 4));
-                codes[g][i] = doubled(nibbles & 0xffff), codes[g][i + 2] = doubled(nibbles >> 16);
-                scales[i][g] = e8m0_to_f32(packed[dim / 2 + g]);
+                codes[g][i] = doubled(raw.codes[i][g] & 0xffff), codes[g][i + 2] = doubled(raw.codes[i][g] >> 16);
+                scales[i][g] = e8m0_to_f32(raw.scales[i] >> 8 * g & 255);
             }
-        }
         float score[2] = {0.0f, 0.0f};
 #pragma unroll 2
         for (u32 t = 0; t < tiles; t++) {
@@ -147,5 +189,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) index_scores_tensor(const I
             u32 index = first + lane / 4 + 8 * i;
             if (lane % 4 == 0 && index < visible) a.scores[(u64)blockIdx.y * a.capacity + index] = score[i];
         }
+        first += gridDim.x * a.lines;
+        if (first >= visible) return;
+        fetch_lines(a, pages, first, visible, raw);
     }
 }

@@ -7,8 +7,9 @@ use crate::{
     rows::RowFormat,
 };
 
-/// Index rows that a block scores at once.
-const LINES: usize = 128;
+/// Threads of a block, and index rows that they can score at once.
+const THREADS: usize = 512;
+const MOST_LINES: usize = THREADS / 32 * 16;
 /// Blocks that fill a card; each has to prepare the query.
 const BLOCKS: usize = 264;
 
@@ -42,6 +43,10 @@ pub struct TensorScoreArgs {
     pub turn: u32,
     /// On the weights.
     pub scale: f32,
+    /// Index rows that a block scores at once: `score` says it.
+    pub lines: u32,
+    /// Padding.
+    pub unused: u32,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the scratch and of open slots.
@@ -54,8 +59,20 @@ pub fn score(
     rows: usize,
     args: &TensorScoreArgs,
 ) -> Result<(), CudaError> {
-    let blocks = (args.capacity as usize).div_ceil(LINES).min(BLOCKS.div_ceil(rows.max(1)));
+    // Fewer index rows to a block, as long as there are blocks to spare: warps in each other's way.
+    let capacity = args.capacity as usize;
+    let spare = rows * capacity.div_ceil(MOST_LINES / 2) <= BLOCKS / 2;
+    let lines = if spare { MOST_LINES / 2 } else { MOST_LINES };
+    let blocks = capacity.div_ceil(lines).min(BLOCKS.div_ceil(rows.max(1)));
+    let args = TensorScoreArgs { lines: lines as u32, ..*args };
     // For each eight heads: codes of 128 values, four scales, weights.
     let shared = (args.heads as usize).div_ceil(8) * (8 * 128 + 8 * 16 + 8 * 4);
-    device.launch(kernels, Kernel::IndexScoresTensor, [blocks, rows, 1], 256, shared, args)
+    device.launch(
+        kernels,
+        Kernel::IndexScoresTensor,
+        [blocks, rows, 1],
+        THREADS as u32,
+        shared,
+        &args,
+    )
 }

@@ -89,6 +89,8 @@ fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, hea
         first: 0,
         turn: 1,
         scale: SCALE,
+        lines: 0,
+        unused: 0,
     };
     score(device, kernels, ROWS, &args).unwrap();
     let mut found = vec![0.0f32; ROWS * capacity];

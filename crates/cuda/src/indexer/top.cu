@@ -1,8 +1,11 @@
-// The rows of the largest scores. A thread looks after neighbouring rows and holds their scores in
-// registers, unless there are too many.
+// The rows of the largest scores: a threshold is found digit by digit, then a thread writes down which of
+// its rows pass. It looks after neighbouring rows and holds their scores in registers, unless there are too
+// many. The host gives a block as many threads as there are quads of scores, within these bounds.
 
-static const u32 TOP_THREADS = 1024;
+static const u32 TOP_THREADS = 1024, TOP_FEWEST = 256;
 static const u32 TOP_QUADS = 8; // of four scores, that a thread can hold
+// Bits of a digit, and how many digits there are: three of them make a score.
+static const u32 DIGIT = 11, DIGITS = 1 << DIGIT;
 
 struct TopArgs {
     const Row *rows;
@@ -18,12 +21,12 @@ __device__ __forceinline__ u32 ordered(float x) {
 }
 
 // A thread's scores, as numbers of their order: in registers.
-struct HeldScores {
-    u32 begin, count, held[4 * TOP_QUADS];
+template <u32 QUADS> struct HeldScores {
+    u32 begin, count, held[4 * QUADS];
 
     __device__ __forceinline__ HeldScores(const float *scores, u32 begin, u32 end) : begin(begin), count(end - begin) {
 #pragma unroll
-        for (u32 i = 0; i < TOP_QUADS; i++) {
+        for (u32 i = 0; i < QUADS; i++) {
             // There is room beyond the last score; what lies there is not counted.
             float4 v = 4 * i < count ? *(const float4 *)(scores + begin + 4 * i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
             held[4 * i] = ordered(v.x), held[4 * i + 1] = ordered(v.y), held[4 * i + 2] = ordered(v.z), held[4 * i + 3] = ordered(v.w);
@@ -33,8 +36,10 @@ struct HeldScores {
     // Does something with each, in their order.
     template <class Body> __device__ __forceinline__ void each(Body body) const {
 #pragma unroll
-        for (u32 i = 0; i < 4 * TOP_QUADS; i++)
-            if (i < count) body(i, held[i]);
+        for (u32 i = 0; i < QUADS && 4 * i < count; i++)
+#pragma unroll
+            for (u32 e = 4 * i; e < 4 * i + 4; e++)
+                if (e < count) body(e, held[e]);
     }
 };
 
@@ -51,75 +56,81 @@ struct ReadScores {
 };
 
 struct TopShared {
+    u32 count[DIGITS]; // of scores with a digit; zero between digits
     u64 warp_sums[32];
-    u32 count[256];
-    u32 smallest, largest, prefix, wanted;
+    uint4 warp_counts[TOP_FEWEST / 128];
+    u32 prefix, wanted, exact;
 };
 
-// The first warp finds the digit at which the wanted number is reached, from the top.
-__device__ __forceinline__ void find_digit(TopShared &m, u32 width) {
-    u32 lane = threadIdx.x, mine = 0, own[8];
+// What is left of a score without its last `shift` bits, up to all of them.
+__device__ __forceinline__ u32 leading(u32 key, u32 shift) { return __funnelshift_rc(key, 0, shift); }
+
+// Finds the digit at which the wanted number is reached, from the top; eight digits to a thread.
+__device__ __forceinline__ void find_digit(TopShared &m, u32 prefix, u32 width, u32 wanted) {
+    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, mine = 0, own[8] = {};
+    bool looks = threadIdx.x < TOP_FEWEST;
+    u32 before = 0;
+    if (looks) {
+        uint4 *counts = (uint4 *)m.count + (DIGITS / 4 - 2 - 2 * threadIdx.x), high = counts[1], low = counts[0];
+        counts[0] = counts[1] = make_uint4(0, 0, 0, 0);
+        own[0] = high.w, own[1] = high.z, own[2] = high.y, own[3] = high.x;
+        own[4] = low.w, own[5] = low.z, own[6] = low.y, own[7] = low.x;
 #pragma unroll
-    for (int i = 0; i < 8; i++) mine += own[i] = m.count[255 - (8 * lane + i)];
-    u32 before = mine;
+        for (int i = 0; i < 8; i++) mine += own[i];
+        before = mine;
 #pragma unroll
-    for (int o = 1; o < 32; o *= 2) {
-        u32 other = __shfl_up_sync(FULL, before, o);
-        if (lane >= (u32)o) before += other;
+        for (int o = 1; o < 32; o *= 2) {
+            u32 other = __shfl_up_sync(FULL, before, o);
+            if (lane >= (u32)o) before += other;
+        }
+        if (lane == 31) ((u32 *)m.warp_counts)[warp] = before;
+        before -= mine;
     }
-    before -= mine;
-    u32 left = m.wanted;
-    __syncwarp();
-    if (before < left && before + mine >= left) {
-        u32 digit = 255 - 8 * lane;
+    __syncthreads();
+    if (looks) {
+        uint4 low = m.warp_counts[0], high = m.warp_counts[1];
+        u32 warps[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
-        for (int i = 0; i < 7; i++)
-            if (before + own[i] < left && digit == 255 - (8 * lane + i)) before += own[i], digit--;
-        m.prefix = m.prefix << width | digit;
-        m.wanted = left - before;
+        for (u32 w = 0; w < 7; w++) before += w < warp ? warps[w] : 0;
+        u32 after = before + mine, sum = before, digit = DIGITS - 1 - 8 * threadIdx.x;
+        if (before < wanted && after >= wanted) {
+#pragma unroll
+            for (u32 i = 0; i < 7; i++) {
+                sum += own[i];
+                if (sum < wanted)
+                    before = sum, digit--;
+                else
+                    after = min(after, sum);
+            }
+            m.prefix = prefix << width | digit;
+            m.wanted = wanted - before;
+            m.exact = after == wanted;
+        }
     }
+    __syncthreads();
 }
 
-template <class Scores> __device__ __forceinline__ void choose_top(const TopArgs &a, TopShared &m, const float *scores, u32 visible, u32 *chosen) {
+// A thread looks after `each` rows.
+template <class Scores> __device__ __forceinline__ void choose_top(TopShared &m, const float *scores, u32 visible, u32 each, u32 wanted, u32 *chosen) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    u32 each = ((visible + TOP_THREADS - 1) / TOP_THREADS + 3) / 4 * 4;
     Scores mine(scores, min(threadIdx.x * each, visible), min((threadIdx.x + 1) * each, visible));
-
-    // What all scores have in common need not be looked at.
-    if (threadIdx.x == 0) m.smallest = 0xffffffffu, m.largest = 0, m.wanted = a.top_k;
-    __syncthreads();
-    u32 smallest = 0xffffffffu, largest = 0;
-    mine.each([&](u32, u32 key) { smallest = min(smallest, key), largest = max(largest, key); });
-#pragma unroll
-    for (int o = 16; o; o >>= 1) {
-        smallest = min(smallest, __shfl_xor_sync(FULL, smallest, o));
-        largest = max(largest, __shfl_xor_sync(FULL, largest, o));
-    }
-    if (lane == 0) atomicMin(&m.smallest, smallest), atomicMax(&m.largest, largest);
-    __syncthreads();
-    // Eight bits at a time, from the first in which two differ.
-    u32 differ = m.smallest ^ m.largest;
-    u32 shift = differ ? 32 - __clz((int)differ) : 0;
-    if (threadIdx.x == 0) m.prefix = shift < 32 ? m.largest >> shift : 0;
-    __syncthreads();
-    while (shift > 0) {
-        u32 width = min(shift, 8u), next = shift - width;
-        if (threadIdx.x < 256) m.count[threadIdx.x] = 0;
-        __syncthreads();
-        u32 prefix = m.prefix;
+    // Until all of a score's bits have been looked at, or all scores that begin like the threshold are wanted.
+    u32 prefix = 0, shift = 32;
+    bool exact = false;
+#pragma unroll 1
+    while (shift > 0 && !exact) {
+        u32 width = min(shift, DIGIT), next = shift - width;
         mine.each([&](u32, u32 key) {
-            if (shift == 32 || key >> shift == prefix) atomicAdd(&m.count[key >> next & ((1u << width) - 1)], 1);
+            if (leading(key, shift) == prefix) atomicAdd(&m.count[key >> next & ((1u << width) - 1)], 1);
         });
         __syncthreads();
-        if (warp == 0) find_digit(m, width);
-        __syncthreads();
-        shift = next;
+        find_digit(m, prefix, width, wanted);
+        prefix = m.prefix, wanted = m.wanted, exact = m.exact, shift = next;
     }
     // Everything above the threshold, and the first `wanted` that equal it: how many of both each
     // thread has, above in the upper half, and how many come before.
-    u32 threshold = m.prefix, wanted = m.wanted;
     u64 own = 0;
-    mine.each([&](u32, u32 key) { own += key > threshold ? 1ull << 32 : key == threshold; });
+    mine.each([&](u32, u32 key) { own += leading(key, shift) > prefix ? 1ull << 32 : leading(key, shift) == prefix; });
     u64 before = own;
 #pragma unroll
     for (int o = 1; o < 32; o *= 2) {
@@ -129,25 +140,32 @@ template <class Scores> __device__ __forceinline__ void choose_top(const TopArgs
     if (lane == 31) m.warp_sums[warp] = before;
     before -= own;
     __syncthreads();
-    for (u32 w = 0; w < warp; w++) before += m.warp_sums[w];
-    u32 above = (u32)(before >> 32), equal = (u32)before;
+    u64 warps = lane < warp ? m.warp_sums[lane] : 0;
+    u32 above = (u32)(before >> 32) + __reduce_add_sync(FULL, (u32)(warps >> 32));
+    u32 equal = (u32)before + __reduce_add_sync(FULL, (u32)warps);
     mine.each([&](u32 i, u32 key) {
-        u32 at = above + min(equal, wanted);
-        if (key > threshold || (key == threshold && equal < wanted)) chosen[at] = mine.begin + i;
-        above += key > threshold, equal += key == threshold;
+        u32 at = above + min(equal, wanted), kept = leading(key, shift);
+        if (kept > prefix || (kept == prefix && equal < wanted)) chosen[at] = mine.begin + i;
+        above += kept > prefix, equal += kept == prefix;
     });
 }
 
 extern "C" __global__ void __launch_bounds__(TOP_THREADS) index_top(const TopArgs a) {
-    __shared__ TopShared m;
-    enter();
-    u32 r = a.first + blockIdx.x;
-    u32 visible = csa_visible(a.rows[r].position);
-    if (visible <= a.top_k) return;
+    __shared__ __align__(16) TopShared m;
+    invite();
+    // What the host tells of a round lies there before its first kernel.
+    u32 r = a.first + blockIdx.x, visible = csa_visible(a.rows[r].position), wanted = a.top_k;
     const float *scores = a.scores + (u64)blockIdx.x * a.capacity;
-    u32 *chosen = a.chosen + (u64)r * a.top_k;
-    if (visible <= TOP_THREADS * 4 * TOP_QUADS)
-        choose_top<HeldScores>(a, m, scores, visible, chosen);
+    u32 *chosen = a.chosen + (u64)r * wanted;
+    for (u32 i = threadIdx.x; i < DIGITS / 4; i += blockDim.x) ((uint4 *)m.count)[i] = make_uint4(0, 0, 0, 0);
+    await();
+    if (visible <= wanted) return;
+    __syncthreads();
+    if (visible <= 4 * blockDim.x)
+        return choose_top<HeldScores<1>>(m, scores, visible, 4, wanted, chosen);
+    u32 each = ((visible + TOP_THREADS - 1) / TOP_THREADS + 3) / 4 * 4;
+    if (each <= 4 * TOP_QUADS)
+        choose_top<HeldScores<TOP_QUADS>>(m, scores, visible, each, wanted, chosen);
     else
-        choose_top<ReadScores>(a, m, scores, visible, chosen);
+        choose_top<ReadScores>(m, scores, visible, each, wanted, chosen);
 }

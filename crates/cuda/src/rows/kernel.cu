@@ -1,12 +1,17 @@
 // What a layer keeps of each row: the key/value row in the window's ring, the compressors' projections
-// in theirs. And the copies of such rings that let a slot go back.
+// in theirs, and the compressed rows of windows that are complete. And the copies of such rings that let
+// a slot go back.
 
-// A compressor's projections of this round, and where they are kept.
-struct PendingArgs {
-    const float *kv, *score; // [rows][width]
-    const float *ape;        // [ratio][width]
+// A compressor's projections of this round, where they are kept, and the rows that it makes of them.
+struct CompressorArgs {
+    const float *kv, *score; // [rows][windows * values]
+    const float *ape;        // [ratio][windows * values]
+    const float *norm;       // [values]
     u64 at;                  // of the ring, in the slot's arena
-    u32 width, depth;
+    u64 row_at;              // of the layer's rows, in a page
+    RowFormat format;        // of its rows
+    u32 depth;               // of the ring
+    u32 index;               // 1: index rows
 };
 
 struct KeepArgs {
@@ -17,45 +22,152 @@ struct KeepArgs {
     const float *kv; // [rows][values]
     const float *kv_norm;
     RowFormat format;
-    PendingArgs pending[2]; // the compressor's, the indexer's
+    CompressorArgs compressors[2]; // the layer's, the indexer's
     u64 window_at;
-    u32 window_depth, q_rank, ratio, turn;
+    u32 window_depth, q_rank, ratio, windows; // the ratio: a power of two
+    u32 turn, compressed_turn;
     float eps;
     u32 unused;
     u16 *half; // [rows][q_rank], or null: qr as halves
 };
 
-// Four jobs for every row: the low-rank query, the key/value row, and two compressors.
-extern "C" __global__ void __launch_bounds__(256) keep_rows(const KeepArgs a) {
-    enter();
+// Tokens that a compressed row is made of, at most.
+static const u32 POOLED = 128;
+
+// Where a token's projections lie, and what is still to be added to its scores, or null.
+struct Token {
+    const float *kv, *score, *ape;
+};
+
+// Asks for weights of a norm, each for the thread that will use it.
+__device__ __forceinline__ void ask_for_norm(float *to, const float *from, u32 n) {
+    for (u32 i = threadIdx.x; i < n; i += blockDim.x)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to + i)), "l"(from + i) : "memory");
+}
+
+// Waits for them, and for the squares of the row's values.
+__device__ __forceinline__ float norm_scale(float squares, u32 n, float eps, float *shared32) {
+    float scale = 1.0f / sqrtf(block_sum(squares, shared32) / (float)n + eps);
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    return scale;
+}
+
+// Multiplies with the weights, divides by the root mean square, turns the trailing pairs, of which each thread
+// knows its own turn. The values of a thread are those that it wrote.
+__device__ __forceinline__ void norm_and_turn(float *v, const float *weight, const RowFormat &f, float2 turn, float eps, float *shared32) {
+    float squares = 0.0f;
+    for (u32 i = threadIdx.x; i < f.values; i += blockDim.x) squares = __fmaf_rn(v[i], v[i], squares);
+    float scale = norm_scale(squares, f.values, eps, shared32);
+    for (u32 i = threadIdx.x; i < f.values; i += blockDim.x) v[i] = v[i] * scale * weight[i];
+    __syncthreads();
+    if (threadIdx.x < f.rope / 2) {
+        float2 *pair = (float2 *)(v + (f.values - f.rope)) + threadIdx.x, x = *pair;
+        *pair = make_float2(__fmaf_rn(x.x, turn.x, -__fmul_rn(x.y, turn.y)), __fmaf_rn(x.y, turn.x, __fmul_rn(x.x, turn.y)));
+    }
+    __syncthreads();
+}
+
+__device__ __forceinline__ float score_of(const Token &token, u32 i) {
+    float score = token.score[i];
+    return token.ape ? score + token.ape[i] : score;
+}
+
+// Keeps what a compressor projects of a row. A row that completes a window makes the window's row: pooled by a
+// softmax over its tokens in each dimension. Where windows overlap, the first half of a token's columns belongs to
+// the row of the window after its own, the second to its own row.
+__device__ __forceinline__ void keep_pending(const KeepArgs &a, const CompressorArgs &c, const Row &row, float *v, float *shared32) {
+    __shared__ Token tokens[POOLED];
+    u32 r = blockIdx.x, position = row.position, dim = c.format.values, width = a.windows * dim;
+    float *ring = (float *)(row.arena + c.at), *kept = ring + (u64)(position % c.depth) * 2 * width, *weight = v + dim;
+    const float *ape = c.ape + (position & (a.ratio - 1)) * width;
+    bool ends = ((position + 1) & (a.ratio - 1)) == 0;
+    u32 own = position + 1 - a.ratio, before = (a.windows - 1) * a.ratio, first = own < before ? 0 : own - before;
+    u8 *target = nullptr;
+    float2 turn = make_float2(1.0f, 0.0f);
+    for (u32 i = threadIdx.x * 32; i < width; i += blockDim.x * 32) prefetch(ape + i);
+    if (ends) {
+        u32 t = first + threadIdx.x, back = position - t, column = t < own ? 0 : (a.windows - 1) * dim;
+        if (t <= position) {
+            // Tokens of this round may not have reached the ring: other blocks keep them.
+            bool here = back <= r && a.rows[r - back].arena == row.arena && a.rows[r - back].position == t;
+            const float *kv = here ? c.kv + (u64)(r - back) * width : ring + (u64)(t % c.depth) * 2 * width;
+            const float *score = here ? c.score + (u64)(r - back) * width : kv + width;
+            tokens[threadIdx.x] = Token{kv + column, score + column, here ? c.ape + (t & (a.ratio - 1)) * width + column : nullptr};
+        }
+        target = page_row(row.pages, a.ratio, (u32)c.row_at, own / a.ratio, c.format.bytes);
+        if (threadIdx.x < c.format.rope / 2) turn = a.turns[((u64)r * 4 + a.compressed_turn) * (c.format.rope / 2) + threadIdx.x];
+        ask_for_norm(weight, c.norm, dim);
+    }
+    await();
+    const float *values = c.kv + (u64)r * width, *scores = c.score + (u64)r * width;
+    for (u32 begin = threadIdx.x; begin < width; begin += 4 * blockDim.x) {
+        float value[4], score[4];
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            u32 i = begin + k * blockDim.x;
+            if (i < width) value[k] = values[i], score[k] = scores[i] + ape[i];
+        }
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            u32 i = begin + k * blockDim.x;
+            if (i < width) kept[i] = value[k], kept[width + i] = score[k];
+        }
+    }
+    if (!ends) return;
+    __syncthreads();
+    u32 count = position + 1 - first;
+    for (u32 i = threadIdx.x; i < dim; i += blockDim.x) {
+        float largest = -INFINITE;
+#pragma unroll 4
+        for (u32 k = 0; k < count; k++) largest = fmaxf(largest, score_of(tokens[k], i));
+        float sum = 0.0f, pooled = 0.0f;
+#pragma unroll 4
+        for (u32 k = 0; k < count; k++) {
+            float share = expf(score_of(tokens[k], i) - largest);
+            sum += share;
+            pooled = __fmaf_rn(share, tokens[k].kv[i], pooled);
+        }
+        v[i] = pooled / sum;
+    }
+    norm_and_turn(v, weight, c.format, turn, a.eps, shared32);
+    if (c.index)
+        pack_index(v, c.format, target);
+    else
+        pack_attention(v, c.format, target);
+}
+
+// Jobs for every row: the low-rank query, the key/value row, and up to two compressors. What depends on no kernel
+// before is asked for ahead: weights, and what the host tells of the round.
+extern "C" __global__ void __launch_bounds__(256, 4) keep_rows(const KeepArgs a) {
     extern __shared__ float v[];
     __shared__ float shared32[32];
+    invite();
     u32 r = blockIdx.x;
     const Row row = a.rows[r];
     if (blockIdx.y == 0) {
-        float *qr = a.qr + (u64)r * a.q_rank;
-        for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) v[i] = qr[i];
-        __syncthreads();
-        rms_norm(v, a.qr_norm, a.q_rank, a.eps, shared32);
+        float *qr = a.qr + (u64)r * a.q_rank, squares = 0.0f;
+        ask_for_norm(v, a.qr_norm, a.q_rank);
+        await();
+#pragma unroll 4
+        for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) squares = __fmaf_rn(qr[i], qr[i], squares);
+        float scale = norm_scale(squares, a.q_rank, a.eps, shared32);
+#pragma unroll 4
         for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) {
-            qr[i] = v[i];
-            if (a.half) a.half[(u64)r * a.q_rank + i] = half_of(v[i]);
+            float x = qr[i] * scale * v[i];
+            qr[i] = x;
+            if (a.half) a.half[(u64)r * a.q_rank + i] = half_of(x);
         }
     } else if (blockIdx.y == 1) {
+        u8 *target = row.arena + a.window_at + (u64)(row.position % a.window_depth) * a.format.bytes;
+        float2 turn = make_float2(1.0f, 0.0f);
+        if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
+        ask_for_norm(v + a.format.values, a.kv_norm, a.format.values);
+        await();
         for (u32 i = threadIdx.x; i < a.format.values; i += blockDim.x) v[i] = a.kv[(u64)r * a.format.values + i];
-        __syncthreads();
-        rms_norm(v, a.kv_norm, a.format.values, a.eps, shared32);
-        rotate(v, a.format.values, a.format.rope, a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2));
-        u8 *ring = row.arena + a.window_at;
-        pack_attention(v, a.format, ring + (u64)(row.position % a.window_depth) * a.format.bytes);
+        norm_and_turn(v, v + a.format.values, a.format, turn, a.eps, shared32);
+        pack_attention(v, a.format, target);
     } else {
-        const PendingArgs &p = a.pending[blockIdx.y - 2];
-        float *kept = (float *)(row.arena + p.at) + (u64)(row.position % p.depth) * 2 * p.width;
-        const float *ape = p.ape + (u64)(row.position % a.ratio) * p.width;
-        for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
-            kept[i] = p.kv[(u64)r * p.width + i];
-            kept[p.width + i] = p.score[(u64)r * p.width + i] + ape[i];
-        }
+        keep_pending(a, a.compressors[blockIdx.y - 2], row, v, shared32);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a layer keeps of each row, and copies of rings.
+//! What a layer keeps of each row, the rows that it makes of windows of tokens, and copies of rings.
 
 use ds4_model::{Compression, Config, Rounding};
 use ds4_quant::{IndexRow, KvRow, QuantError};
@@ -73,22 +73,28 @@ impl RowFormats {
     }
 }
 
-/// A compressor's projections of this round, and where they are kept.
+/// A compressor's projections of this round, where they are kept, and the rows that it makes of them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PendingArgs {
-    /// `[rows, width]`.
+pub struct CompressorArgs {
+    /// `[rows, windows * values]`.
     pub kv: u64,
-    /// `[rows, width]`.
+    /// `[rows, windows * values]`.
     pub score: u64,
-    /// `[ratio, width]`.
+    /// `[ratio, windows * values]`.
     pub ape: u64,
+    /// `[values]`.
+    pub norm: u64,
     /// Of the ring, in the slot's arena.
     pub at: u64,
-    /// Values of a token's projection.
-    pub width: u32,
+    /// The layer's rows, in a page.
+    pub row_at: u64,
+    /// Of its rows.
+    pub format: RowFormat,
     /// Positions of the ring.
     pub depth: u32,
+    /// 1: it makes index rows.
+    pub index: u32,
 }
 
 /// What `keep_rows` wants to know.
@@ -109,18 +115,22 @@ pub struct KeepArgs {
     pub kv_norm: u64,
     /// Of attention rows.
     pub format: RowFormat,
-    /// The compressor's, the indexer's.
-    pub pending: [PendingArgs; 2],
+    /// The layer's, the indexer's.
+    pub compressors: [CompressorArgs; 2],
     /// The window's ring, in the slot's arena.
     pub window_at: u64,
     /// Its positions.
     pub window_depth: u32,
     /// Rank of the query.
     pub q_rank: u32,
-    /// Tokens of a compressed row.
+    /// Tokens of a compressed row, a power of two; 1 where there are none.
     pub ratio: u32,
+    /// Windows that overlap in it.
+    pub windows: u32,
     /// Which rotation.
     pub turn: u32,
+    /// That of compressed rows.
+    pub compressed_turn: u32,
     /// Of the norms.
     pub eps: f32,
     /// Padding.
@@ -132,7 +142,8 @@ pub struct KeepArgs {
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.
 unsafe impl Args for KeepArgs {}
 
-/// Keeps the rows of a round; `compressors` is how many of the two the layer has.
+/// Keeps the rows of a round, and makes the compressed rows of all windows that end in it; `compressors` is
+/// how many of the two the layer has.
 pub fn keep(
     device: &Device,
     kernels: &Kernels,
@@ -140,7 +151,10 @@ pub fn keep(
     compressors: usize,
     args: &KeepArgs,
 ) -> Result<(), CudaError> {
-    let shared = 4 * args.format.values.max(args.q_rank) as usize;
+    // Weights of a norm, and with them the values of a row, but for those of the query.
+    let values =
+        args.compressors.iter().map(|c| c.format.values).fold(args.format.values, u32::max);
+    let shared = 4 * args.q_rank.max(2 * values) as usize;
     device.launch(kernels, Kernel::KeepRows, [rows, 2 + compressors, 1], 256, shared, args)
 }
 

@@ -7,10 +7,9 @@ use ds4_model::Compression;
 use super::{Launches, choice};
 use crate::{
     attend::{self, AttendArgs},
-    compress::{self, CompressArgs, CompressorArgs},
     options::CudaError,
     round::{ROW_BYTES, TURN_COMPRESSED, TURN_CSA, TURN_HCA, TURN_WINDOW},
-    rows::{self, KeepArgs, PendingArgs},
+    rows::{self, CompressorArgs, KeepArgs},
     scratch::ATTEND_ROWS,
     slot::LayerShape,
     stages::Part,
@@ -47,7 +46,6 @@ impl Launches<'_> {
         for (slice, queries) in self.slices().zip(&layer.queries) {
             self.device.enter(Part::Compress);
             self.keep(layer, of, slice)?;
-            self.compress(layer, of, slice)?;
             self.device.enter(Part::Queries);
             self.multiply(queries, slice.count)?;
             self.look_back(layer, of, slice)?;
@@ -99,15 +97,29 @@ impl Launches<'_> {
 
     fn keep(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
         let (config, s) = (&self.model.config, self.scratch);
-        let pending = |ring: Option<usize>, ape: u64, [kv, score]: [u64; 2]| {
-            ring.map_or_else(PendingArgs::default, |ring| {
-                let ring = self.shape.rings[ring];
-                let (width, depth) = (ring.row_bytes / 8, ring.depth);
-                let [kv, score] = [kv, score].map(|list| slice.within(list, 4 * width as usize));
-                PendingArgs { kv, score, ape, at: ring.at, width, depth }
-            })
+        let formats = &self.shape.formats;
+        let windows = of.kind.windows();
+        let compressor = |weights: Option<Compressor>, ring: Option<usize>, index: bool| {
+            let (Some(weights), Some(ring)) = (weights, ring) else {
+                return CompressorArgs::default();
+            };
+            let ring = self.shape.rings[ring];
+            let format = if index { formats.index } else { formats.attention };
+            let lists = if index { s.index_pending } else { s.pending };
+            let bytes = 4 * windows * format.values as usize;
+            let [kv, score] = lists.map(|list| slice.within(list, bytes));
+            CompressorArgs {
+                kv,
+                score,
+                ape: weights.ape,
+                norm: weights.norm,
+                at: ring.at,
+                row_at: if index { of.index_at } else { of.compressed_at } as u64,
+                format,
+                depth: ring.depth,
+                index: index.into(),
+            }
         };
-        let ape = |compressor: Option<Compressor>| compressor.map_or(0, |c| c.ape);
         let window = self.shape.rings[of.window];
         let args = KeepArgs {
             rows: slice.rows,
@@ -116,55 +128,23 @@ impl Launches<'_> {
             qr_norm: layer.qr_norm,
             kv: slice.within(s.kv, 4 * config.head_dim),
             kv_norm: layer.kv_norm,
-            format: self.shape.formats.attention,
-            pending: [
-                pending(of.pending, ape(layer.compressor), s.pending),
-                pending(of.index_pending, ape(layer.index_compressor), s.index_pending),
+            format: formats.attention,
+            compressors: [
+                compressor(layer.compressor, of.pending, false),
+                compressor(layer.index_compressor, of.index_pending, true),
             ],
             window_at: window.at,
             window_depth: window.depth,
             q_rank: config.q_rank as u32,
             ratio: of.kind.ratio().max(1) as u32,
+            windows: windows as u32,
             turn: Launches::turn(of),
+            compressed_turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
             eps: config.rms_eps,
             unused: 0,
             half: slice.within(s.halves.qr, 2 * config.q_rank),
         };
         rows::keep(self.device, self.kernels, slice.count, of.compressors(), &args)
-    }
-
-    fn compress(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
-        if of.kind == Compression::None {
-            return Ok(());
-        }
-        let formats = &self.shape.formats;
-        let compressor = |weights: Option<Compressor>, ring: Option<usize>, index: bool| {
-            let (Some(weights), Some(ring)) = (weights, ring) else {
-                return CompressorArgs::default();
-            };
-            let ring = self.shape.rings[ring];
-            CompressorArgs {
-                norm: weights.norm,
-                format: if index { formats.index } else { formats.attention },
-                pending_at: ring.at,
-                row_at: if index { of.index_at } else { of.compressed_at } as u64,
-                depth: ring.depth,
-                index: index.into(),
-            }
-        };
-        let args = CompressArgs {
-            rows: slice.rows,
-            turns: slice.turns,
-            compressors: [
-                compressor(layer.compressor, of.pending, false),
-                compressor(layer.index_compressor, of.index_pending, true),
-            ],
-            ratio: of.kind.ratio() as u32,
-            windows: of.kind.windows() as u32,
-            turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
-            eps: self.model.config.rms_eps,
-        };
-        compress::compress(self.device, self.kernels, slice.count, of.compressors(), &args)
     }
 
     /// What attention of a slice's rows from `first` on wants to know.

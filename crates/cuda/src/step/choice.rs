@@ -89,6 +89,8 @@ impl Launches<'_> {
                 first: first as u32,
                 turn: TURN_COMPRESSED,
                 scale,
+                lines: 0,
+                unused: 0,
             };
             indexer::tensor::score(self.device, self.kernels, count, &score)?;
             return indexer::choose(self.device, self.kernels, count, &top);
