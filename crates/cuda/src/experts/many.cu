@@ -7,85 +7,109 @@ __device__ __forceinline__ void inputs_of(const ExpertsArgs &e, bool shared, u32
     up = shared ? e.shared_up : member(e.up, expert);
 }
 
-template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArgs &a) {
-    extern __shared__ uint4 room[];
-    __shared__ Vectors<N> vectors;
+// What a block needs of shared memory beside the vectors: the table, where the format wants one, and the shelf.
+struct ManyRoom {
+    Iq2Table *table;
+    u8 *rest;
+    __device__ __forceinline__ ManyRoom(uint4 *shared, u32 format) : table((Iq2Table *)shared), rest((u8 *)behind_table(shared, format)) {
+        if (has_table(format)) fill(*table);
+    }
+};
+
+// The inner vectors of an item's pairs: 64 rows of its gate, and of the other input.
+template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArgs &a, const Item &item) {
+    extern __shared__ uint4 shared_memory[];
     __shared__ u32 pairs[8 * N];
+    __shared__ float weights[8 * N];
     const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)room;
-    uint4 *stage = (uint4 *)behind_table(room, e.gate.first.format);
-    enter();
-    if (blockIdx.y >= a.items[0].count) return;
-    const Item item = a.items[1 + blockIdx.y];
     bool shared = item.expert == a.experts;
     if (threadIdx.x < 8 * N) {
-        u32 pair = a.order[item.first + min(threadIdx.x, item.count - 1)];
-        pairs[threadIdx.x] = pair;
-        vectors.at[threadIdx.x] = a.x + (u64)(pair / (e.used + 1)) * e.hidden;
+        u32 pair = a.order[item.first + min(threadIdx.x, item.count - 1)], r = pair / (e.used + 1), k = pair % (e.used + 1);
+        pairs[threadIdx.x] = pair, weights[threadIdx.x] = shared ? 1.0f : e.weights[(u64)r * e.used + k];
     }
-    if (!shared && has_table(e.gate.first.format)) fill(*table);
-    __syncthreads();
     Matrix gate, up;
     inputs_of(e, shared, item.expert, gate, up);
-    u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = blockIdx.x * 64 + threadIdx.x / 32 * 16;
-    float total[2][N][4] = {}, scale = unscale(gate.format);
-#define BODY(F) many_columns<F, N>(gate, row, up, row, vectors, stage, table, total)
+    ManyRoom room(shared_memory, gate.format);
+    __syncthreads();
+    auto input = [&](u32 i) { return a.x + (u64)(pairs[i] / (e.used + 1)) * e.hidden; };
+    u32 top = blockIdx.x * HALF_ROWS;
+    float total[2][N][4] = {};
+#define BODY(F) many_columns<F, N>(gate, top, up, top, input, room.rest, room.table, total)
     FOR_EXPERT_CODES(gate.format, BODY)
 #undef BODY
+    float scale = unscale(gate.format), limit = shared ? e.shared_limit : e.limit;
+    u32 row = top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            u32 i = row + g + j / 2 * 8, vector = 8 * n + 2 * t + j % 2;
-            if (i >= e.inner || vector >= item.count) continue;
-            u32 pair = pairs[vector], r = pair / (e.used + 1), k = pair % (e.used + 1);
-            float weight = shared ? 1.0f : e.weights[(u64)r * e.used + k];
-            float m = swiglu(total[0][n][j] * scale, total[1][n][j] * scale, shared ? e.shared_limit : e.limit) * weight;
-            a.middle[(u64)pair * e.inner + i] = half_of(m);
+        for (u32 j = 0; j < 2; j++) {
+            u32 vector = 8 * n + threadIdx.x % 4 * 2 + j;
+            if (vector >= item.count) continue;
+            u16 *middle = a.middle + (u64)pairs[vector] * e.inner + row;
+#pragma unroll
+            for (u32 k = 0; k < 2; k++) {
+                if (row + 8 * k >= e.inner) continue;
+                float m = swiglu(total[0][n][2 * k + j] * scale, total[1][n][2 * k + j] * scale, limit) * weights[vector];
+                middle[8 * k] = half_of(m);
+            }
         }
 }
 
-template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArgs &a) {
-    extern __shared__ uint4 room[];
-    __shared__ Vectors<N> vectors;
+// The outputs of an item's pairs: 128 values of each.
+template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArgs &a, const Item &item) {
+    extern __shared__ uint4 shared_memory[];
     __shared__ u32 pairs[8 * N];
     const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)room;
-    uint4 *stage = (uint4 *)behind_table(room, e.down.first.format);
+    if (threadIdx.x < 8 * N) pairs[threadIdx.x] = a.order[item.first + min(threadIdx.x, item.count - 1)];
+    Matrix down = item.expert == a.experts ? e.shared_down : member(e.down, item.expert);
+    ManyRoom room(shared_memory, down.format);
+    __syncthreads();
+    auto input = [&](u32 i) { return a.middle + (u64)pairs[i] * e.inner; };
+    u32 top = blockIdx.x * 2 * HALF_ROWS;
+    float total[2][N][4] = {};
+#define BODY(F) many_columns<F, N>(down, top, down, top + HALF_ROWS, input, room.rest, room.table, total)
+    FOR_EXPERT_CODES(down.format, BODY)
+#undef BODY
+    float scale = unscale(down.format);
+    u32 row = top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) {
+            u32 vector = 8 * n + threadIdx.x % 4 * 2 + j;
+            if (vector >= item.count) continue;
+            float *parts = a.parts + (u64)pairs[vector] * e.hidden + row;
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) {
+                u32 further = k / 2 * HALF_ROWS + k % 2 * 8;
+                if (row + further < e.hidden) parts[further] = total[k / 2][n][k % 2 * 2 + j] * scale;
+            }
+        }
+}
+
+// An item's last vectors are often few: those that half a block's sums are enough for take half the time.
+template <int N> __device__ __forceinline__ void many_experts_in(const HalfExpertsArgs &a) {
     enter();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
-    bool shared = item.expert == a.experts;
-    if (threadIdx.x < 8 * N) {
-        u32 pair = a.order[item.first + min(threadIdx.x, item.count - 1)];
-        pairs[threadIdx.x] = pair;
-        vectors.at[threadIdx.x] = a.middle + (u64)pair * e.inner;
-    }
-    if (!shared && has_table(e.down.first.format)) fill(*table);
-    __syncthreads();
-    Matrix down = shared ? e.shared_down : member(e.down, item.expert);
-    u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = blockIdx.x * 128 + threadIdx.x / 32 * 32;
-    float total[2][N][4] = {}, scale = unscale(down.format);
-#define BODY(F) many_columns<F, N>(down, row, down, row + 16, vectors, stage, table, total)
-    FOR_EXPERT_CODES(down.format, BODY)
-#undef BODY
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                u32 d = row + 16 * i + g + j / 2 * 8, vector = 8 * n + 2 * t + j % 2;
-                if (d < e.hidden && vector < item.count) a.parts[(u64)pairs[vector] * e.hidden + d] = total[i][n][j] * scale;
-            }
+    if (N > 4 && item.count <= 4 * N) return many_inner<(N > 4 ? N / 2 : N)>(a, item);
+    many_inner<N>(a, item);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3) half_experts_in_16(const HalfExpertsArgs a) { many_inner<2>(a); }
-extern "C" __global__ void __launch_bounds__(128, 2) half_experts_in_32(const HalfExpertsArgs a) { many_inner<4>(a); }
-extern "C" __global__ void __launch_bounds__(128, 2) half_experts_in_64(const HalfExpertsArgs a) { many_inner<8>(a); }
-extern "C" __global__ void __launch_bounds__(128, 3) half_experts_out_16(const HalfExpertsArgs a) { many_outer<2>(a); }
-extern "C" __global__ void __launch_bounds__(128, 2) half_experts_out_32(const HalfExpertsArgs a) { many_outer<4>(a); }
-extern "C" __global__ void __launch_bounds__(128, 2) half_experts_out_64(const HalfExpertsArgs a) { many_outer<8>(a); }
+template <int N> __device__ __forceinline__ void many_experts_out(const HalfExpertsArgs &a) {
+    enter();
+    if (blockIdx.y >= a.items[0].count) return;
+    const Item item = a.items[1 + blockIdx.y];
+    if (N > 4 && item.count <= 4 * N) return many_outer<(N > 4 ? N / 2 : N)>(a, item);
+    many_outer<N>(a, item);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) half_experts_in_16(const HalfExpertsArgs a) { many_experts_in<2>(a); }
+extern "C" __global__ void __launch_bounds__(128, 3) half_experts_in_32(const HalfExpertsArgs a) { many_experts_in<4>(a); }
+extern "C" __global__ void __launch_bounds__(128, 2) half_experts_in_64(const HalfExpertsArgs a) { many_experts_in<8>(a); }
+extern "C" __global__ void __launch_bounds__(128, 3) half_experts_out_16(const HalfExpertsArgs a) { many_experts_out<2>(a); }
+extern "C" __global__ void __launch_bounds__(128, 3) half_experts_out_32(const HalfExpertsArgs a) { many_experts_out<4>(a); }
+extern "C" __global__ void __launch_bounds__(128, 2) half_experts_out_64(const HalfExpertsArgs a) { many_experts_out<8>(a); }
 
 // ------------------------------------------------------------------ which rows share an expert
 

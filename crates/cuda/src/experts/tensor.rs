@@ -5,7 +5,7 @@ use ds4_quant::Format;
 use super::{ExpertsArgs, RouteArgs, route, route_shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
-    matvec::StackRef,
+    matvec::{MatrixRef, StackRef},
     options::CudaError,
     scratch::Halves,
     tensor::{
@@ -79,13 +79,11 @@ fn table_bytes(format: u32) -> usize {
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
-    let table = table_bytes(Format::Iq2Xxs as u32);
-    for (vectors, of) in MANY {
-        for kernel in of {
-            kernels.allow_shared(kernel, (table + many_shared(vectors)) as u32)?;
-        }
-    }
-    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
+    let many = MANY.into_iter().flat_map(|(_, of)| of);
+    FEW_KERNELS
+        .into_iter()
+        .chain(many)
+        .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
 }
 
 /// Kernels for few rows.
@@ -218,11 +216,12 @@ fn run_many(
     group(device, kernels, &args)?;
     let items = items(rows, used, all, per_item);
     let threads = 32 * MANY_WARPS as u32;
-    let shared = |stack: StackRef| table_bytes(stack.first.format) + many_shared(per_item);
+    let room = |format: u32| table_bytes(format) + many_shared(format, per_item);
+    let shared = |of: StackRef, shared: MatrixRef| room(of.first.format).max(room(shared.format));
     let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
-    device.launch(kernels, input, grid, threads, shared(e.gate), &args)?;
+    device.launch(kernels, input, grid, threads, shared(e.gate, e.shared_gate), &args)?;
     let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
-    device.launch(kernels, output, grid, threads, shared(e.down), &args)?;
+    device.launch(kernels, output, grid, threads, shared(e.down, e.shared_down), &args)?;
     join(device, kernels, rows, &args)
 }
 
