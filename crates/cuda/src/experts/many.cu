@@ -18,7 +18,7 @@ struct ManyRoom {
 
 // The inner vectors of an item's pairs: 64 rows of its gate, and of the other input.
 template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArgs &a, const Item &item) {
-    extern __shared__ uint4 shared_memory[];
+    extern __shared__ uint4 many_memory[];
     __shared__ u32 pairs[8 * N];
     __shared__ float weights[8 * N];
     const ExpertsArgs &e = a.e;
@@ -29,7 +29,7 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
     }
     Matrix gate, up;
     inputs_of(e, shared, item.expert, gate, up);
-    ManyRoom room(shared_memory, gate.format);
+    ManyRoom room(many_memory, gate.format);
     __syncthreads();
     auto input = [&](u32 i) { return a.x + (u64)(pairs[i] / (e.used + 1)) * e.hidden; };
     u32 top = blockIdx.x * HALF_ROWS;
@@ -57,12 +57,12 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
 
 // The outputs of an item's pairs: 128 values of each.
 template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArgs &a, const Item &item) {
-    extern __shared__ uint4 shared_memory[];
+    extern __shared__ uint4 many_memory[];
     __shared__ u32 pairs[8 * N];
     const ExpertsArgs &e = a.e;
     if (threadIdx.x < 8 * N) pairs[threadIdx.x] = a.order[item.first + min(threadIdx.x, item.count - 1)];
     Matrix down = item.expert == a.experts ? e.shared_down : member(e.down, item.expert);
-    ManyRoom room(shared_memory, down.format);
+    ManyRoom room(many_memory, down.format);
     __syncthreads();
     auto input = [&](u32 i) { return a.middle + (u64)pairs[i] * e.inner; };
     u32 top = blockIdx.x * 2 * HALF_ROWS;
@@ -87,12 +87,13 @@ template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArg
         }
 }
 
-// An item's last vectors are often few: those that half a block's sums are enough for take half the time.
+// What is left of an expert's vectors behind whole items gets a block for as many.
 template <int N> __device__ __forceinline__ void many_experts_in(const HalfExpertsArgs &a) {
     enter();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
-    if (N > 4 && item.count <= 4 * N) return many_inner<(N > 4 ? N / 2 : N)>(a, item);
+    if (N == 8 && item.count <= 32) return many_inner<(N == 8 ? 4 : N)>(a, item);
+    if (N == 8 && item.count <= 48) return many_inner<(N == 8 ? 6 : N)>(a, item);
     many_inner<N>(a, item);
 }
 
@@ -100,7 +101,8 @@ template <int N> __device__ __forceinline__ void many_experts_out(const HalfExpe
     enter();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
-    if (N > 4 && item.count <= 4 * N) return many_outer<(N > 4 ? N / 2 : N)>(a, item);
+    if (N == 8 && item.count <= 32) return many_outer<(N == 8 ? 4 : N)>(a, item);
+    if (N == 8 && item.count <= 48) return many_outer<(N == 8 ? 6 : N)>(a, item);
     many_outer<N>(a, item);
 }
 

@@ -79,11 +79,12 @@ fn table_bytes(format: u32) -> usize {
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
-    let many = MANY.into_iter().flat_map(|(_, of)| of);
-    FEW_KERNELS
-        .into_iter()
-        .chain(many)
-        .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
+    for (vectors, of) in MANY {
+        // The widest rows take more than the narrowest and their table.
+        let most = many_shared(Format::F16 as u32, vectors) as u32;
+        of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
+    }
+    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
 }
 
 /// Kernels for few rows.

@@ -16,37 +16,57 @@ template <int F> struct Shelf {
     static const u32 bytes = 2 * HALF_ROWS * (codes + scales);
 };
 
-// What a thread brings of the weights: every second chunk of one row in either half, and the scales of one
-// row. Rows beyond the last are the last.
+// What a thread brings of the weights: a quarter of 64 bytes of two rows in either half, so that neighbouring
+// threads read and write together, and with the other lanes of its warp the scales of 32 rows. Rows beyond the
+// last are the last.
 template <int F> struct Supply {
-    const u8 *codes[2], *scales;
+    const u8 *codes[4], *scales;
+    u32 first, last, stride; // of the rows of scales
     u8 *room;
     __device__ __forceinline__ Supply(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, u8 *room) : room(room) {
         u32 i = threadIdx.x, blocks = upper.cols / 256;
-        codes[0] = upper.codes + (u64)min(upper_row + i / 2, upper.rows - 1) * blocks * Shelf<F>::codes + i % 2 * 16;
-        codes[1] = lower.codes + (u64)min(lower_row + i / 2, lower.rows - 1) * blocks * Shelf<F>::codes + i % 2 * 16;
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            const Matrix &m = j < 2 ? upper : lower;
+            u32 row = (j < 2 ? upper_row : lower_row) + i / 4 + j % 2 * 32;
+            codes[j] = m.codes + (u64)min(row, m.rows - 1) * blocks * Shelf<F>::codes + i % 4 * 16;
+        }
         const Matrix &m = i < HALF_ROWS ? upper : lower;
-        u32 row = (i < HALF_ROWS ? upper_row : lower_row) + i % HALF_ROWS;
-        scales = m.scales + (u64)min(row, m.rows - 1) * blocks * Shelf<F>::scales;
+        first = (i < HALF_ROWS ? upper_row : lower_row) + i % HALF_ROWS / 32 * 32, last = m.rows - 1;
+        scales = m.scales, stride = blocks * Shelf<F>::scales;
     }
     // The runs are asked for in their order, those of one block after those of the other.
     __device__ __forceinline__ void bring(u32 s) {
-        const u32 words = Shelf<F>::scales / 4, from = Shelf<F>::by_runs ? s * Shelf<F>::piece : 0;
-        u32 i = threadIdx.x, swap = i / 2 % 2 * Shelf<F>::swap;
-        u8 *row = room + i / 2 * Shelf<F>::codes, *scale = room + 2 * HALF_ROWS * Shelf<F>::codes + i * Shelf<F>::scales;
+        const u32 from = Shelf<F>::by_runs ? s * Shelf<F>::piece : 0;
+        u32 i = threadIdx.x, swap = i / 4 % 2 * Shelf<F>::swap;
+        u8 *row = room + i / 4 * Shelf<F>::codes;
         if (Shelf<F>::by_runs || s == 0) {
 #pragma unroll
-            for (u32 at = from; at < from + Shelf<F>::piece; at += 32)
+            for (u32 at = from; at < from + Shelf<F>::piece; at += 64)
 #pragma unroll
-                for (u32 half = 0; half < 2; half++)
-                    copy_async(row + half * HALF_ROWS * Shelf<F>::codes + ((at + i % 2 * 16) ^ swap), codes[half] + at);
+                for (u32 j = 0; j < 4; j++) copy_async(row + j * 32 * Shelf<F>::codes + ((at + i % 4 * 16) ^ swap), codes[j] + at);
         }
-        if (s == 0) {
-            if (words == 4) copy_async(scale, scales);
+        if (s == 0) bring_scales();
+        if (s != 3) return;
 #pragma unroll
-            for (u32 at = 0; at < 4 * words && words != 4; at += 4) copy_word_async(scale + at, scales + at);
+        for (u32 j = 0; j < 4; j++) codes[j] += Shelf<F>::codes;
+        scales += Shelf<F>::scales;
+    }
+    // Words side by side, whichever rows they belong to.
+    __device__ __forceinline__ void bring_scales() {
+        if constexpr (Shelf<F>::scales > 0) {
+            const u32 width = Shelf<F>::scales % 16 ? 4 : 16, words = Shelf<F>::scales / width;
+            u8 *to = room + 2 * HALF_ROWS * Shelf<F>::codes + threadIdx.x / 32 * 32 * Shelf<F>::scales;
+#pragma unroll
+            for (u32 p = 0; p < words; p++) {
+                u32 word = 32 * p + threadIdx.x % 32;
+                const u8 *of = scales + (u64)min(first + word / words, last) * stride + word % words * width;
+                if (width == 16)
+                    copy_async(to + word * width, of);
+                else
+                    copy_word_async(to + word * width, of);
+            }
         }
-        if (s == 3) codes[0] += Shelf<F>::codes, codes[1] += Shelf<F>::codes, scales += Shelf<F>::scales;
     }
 };
 
@@ -120,7 +140,7 @@ template <> struct Rows<OTHER> {
 // A run of 32 rows of weights with the same run of all vectors. Products that follow each other belong to
 // different sums: none waits for the one before.
 template <int N> __device__ __forceinline__ void multiply_run(float (&sum)[2][N][4], const u32 (&a)[2][8], const u32 (&b)[2][8], const uint4 *run) {
-    const int together = N < 4 ? N : 4;
+    const int together = N == 6 ? 3 : N < 4 ? N : 4;
 #pragma unroll
     for (u32 half = 0; half < 2; half++)
 #pragma unroll
@@ -184,7 +204,7 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
 }
 
 template <int N> __device__ __forceinline__ void many_half_products(const HalfProductsArgs &a) {
-    extern __shared__ uint4 shared_memory[];
+    extern __shared__ uint4 many_memory[];
     enter();
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.y) i++;
@@ -204,7 +224,7 @@ template <int N> __device__ __forceinline__ void many_half_products(const HalfPr
     const u16 *x = p.x + (u64)group * p.p.group_stride;
     auto input = [&](u32 i) { return x + (u64)min(first + i, a.rows - 1) * stride; };
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, (u8 *)shared_memory, nullptr, total)
+#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, (u8 *)many_memory, nullptr, total)
     FOR_CODES(m.format, BODY)
 #undef BODY
     float scale = unscale(m.format), *y = p.p.y;
