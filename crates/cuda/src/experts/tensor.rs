@@ -5,7 +5,7 @@ use ds4_quant::Format;
 use super::{ExpertsArgs, RouteArgs, route, route_shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
-    matvec::StackRef,
+    matvec::{MatrixRef, StackRef},
     options::CudaError,
     scratch::Halves,
     tensor::{
@@ -95,11 +95,10 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     if has_much_shared(device) {
         kernels.allow_shared(Kernel::RouterAndSharedQ8, MUCH_SHARED)?;
     }
-    let table = table_bytes(Format::Iq2Xxs as u32);
     for (vectors, of) in MANY {
-        for kernel in of {
-            kernels.allow_shared(kernel, (table + many_shared(vectors)) as u32)?;
-        }
+        // The widest rows take more than the narrowest and their table.
+        let most = many_shared(Format::F16 as u32, vectors) as u32;
+        of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
     FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
 }
@@ -245,11 +244,12 @@ fn run_many(
     group(device, kernels, &args)?;
     let items = items(rows, used, all, per_item);
     let threads = 32 * MANY_WARPS as u32;
-    let shared = |stack: StackRef| table_bytes(stack.first.format) + many_shared(per_item);
+    let room = |format: u32| table_bytes(format) + many_shared(format, per_item);
+    let shared = |of: StackRef, shared: MatrixRef| room(of.first.format).max(room(shared.format));
     let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
-    device.launch(kernels, input, grid, threads, shared(e.gate), &args)?;
+    device.launch(kernels, input, grid, threads, shared(e.gate, e.shared_gate), &args)?;
     let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
-    device.launch(kernels, output, grid, threads, shared(e.down), &args)?;
+    device.launch(kernels, output, grid, threads, shared(e.down, e.shared_down), &args)?;
     join(device, kernels, rows, &args)
 }
 

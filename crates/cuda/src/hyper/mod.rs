@@ -105,8 +105,9 @@ pub enum Way {
 /// Asks the card how it can take streams `hidden` wide.
 pub fn prepare(device: &Device, kernels: &Kernels, hidden: usize) -> Result<Way, CudaError> {
     let blocks = hidden.div_ceil(CHUNK);
-    let together =
-        blocks <= MOST_BLOCKS && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256)?;
+    // One block alone has nobody to write to, and that is what the instructions are for.
+    let together = (2..=MOST_BLOCKS).contains(&blocks)
+        && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256)?;
     Ok(if together { Way::Together } else { Way::Apart })
 }
 

@@ -1,94 +1,196 @@
-// Matrices times many vectors, on tensor cores: a block of four warps takes 128 rows of weights and
-// 8 N vectors. Each warp decodes its own 32 rows, straight into registers, and meets all vectors, which
-// wait in shared memory. The chain of every sum is that of `few.cu`.
+// Matrices times many vectors, on tensor cores: a block of four warps takes 128 rows of weights and 8 N
+// vectors. Both come into shared memory a few runs of columns before they are needed. Each warp decodes its
+// own 32 rows, straight into registers, and meets all vectors. The chain of every sum is that of `few.cu`.
 
 static const u32 MANY_WARPS = 4;
-// 16 bytes of activations that a vector has of a block of columns, and one more, so that two
-// neighbouring vectors lie in different banks.
-static const u32 CHUNKS = 33;
+// Rows of a block that are neighbours in a matrix: half of its rows, the other half may be another matrix's.
+static const u32 HALF_ROWS = 64;
 
-// Asks for a block of 16 rows a while before it is read.
-template <int F> __device__ __forceinline__ void expect_block(const Matrix &m, u32 row, u32 block) {
-    const int bytes = Widths<F>::codes;
-    u32 lane = threadIdx.x % 32;
-    if (bytes < 256) return;
-    const u8 *codes = m.codes + ((u64)min(row + lane / 2, m.rows - 1) * (m.cols / 256) + block) * bytes;
+// The rows' codes and scales in shared memory: a block of 256 columns. Where a run has codes of its own,
+// they come and go run by run; otherwise with the first.
+template <int F> struct Shelf {
+    static const bool by_runs = F == F16 || F == Q8_0 || F == FP8;
+    static const u32 codes = Widths<F>::codes, scales = Widths<F>::scales, piece = by_runs ? codes / 4 : codes;
+    // Neighbouring rows of 64 bytes have different banks as they lie.
+    static const u32 swap = codes == 64 ? 0 : Widths<F>::swap;
+    static const u32 bytes = 2 * HALF_ROWS * (codes + scales);
+};
+
+// What a thread brings of the weights: a quarter of 64 bytes of two rows in either half, so that neighbouring
+// threads read and write together, and with the other lanes of its warp the scales of 32 rows. Rows beyond the
+// last are the last.
+template <int F> struct Supply {
+    const u8 *codes[4], *scales;
+    u32 first, last, stride; // of the rows of scales
+    u8 *room;
+    __device__ __forceinline__ Supply(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, u8 *room) : room(room) {
+        u32 i = threadIdx.x, blocks = upper.cols / 256;
 #pragma unroll
-    for (int at = 0; at < bytes; at += 256) prefetch(codes + at + lane % 2 * 128);
-}
-
-// 16 rows of a matrix, as a warp's lanes read them from the card's memory.
-template <int F> struct Rows {
-    Span upper, lower;
-    u32 first, second;
-    __device__ __forceinline__ Rows(const Matrix &m, u32 row) {
-        u32 g = threadIdx.x % 32 / 4;
-        first = min(row + g, m.rows - 1), second = min(row + g + 8, m.rows - 1);
-        upper = span_of<F>(m, first), lower = span_of<F>(m, second);
+        for (u32 j = 0; j < 4; j++) {
+            const Matrix &m = j < 2 ? upper : lower;
+            u32 row = (j < 2 ? upper_row : lower_row) + i / 4 + j % 2 * 32;
+            codes[j] = m.codes + (u64)min(row, m.rows - 1) * blocks * Shelf<F>::codes + i % 4 * 16;
+        }
+        const Matrix &m = i < HALF_ROWS ? upper : lower;
+        first = (i < HALF_ROWS ? upper_row : lower_row) + i % HALF_ROWS / 32 * 32, last = m.rows - 1;
+        scales = m.scales, stride = blocks * Shelf<F>::scales;
     }
-    __device__ __forceinline__ void begin(Tile<F> &tile, u32 block) const { tile.begin(upper, lower, block), tile.fetch(upper, lower, block, 0); }
-    __device__ __forceinline__ void fetch(Tile<F> &tile, u32 block, u32 s) const { tile.fetch(upper, lower, block, s); }
+    // The runs are asked for in their order, those of one block after those of the other.
+    __device__ __forceinline__ void bring(u32 s) {
+        const u32 from = Shelf<F>::by_runs ? s * Shelf<F>::piece : 0;
+        u32 i = threadIdx.x, swap = i / 4 % 2 * Shelf<F>::swap;
+        u8 *row = room + i / 4 * Shelf<F>::codes;
+        if (Shelf<F>::by_runs || s == 0) {
+#pragma unroll
+            for (u32 at = from; at < from + Shelf<F>::piece; at += 64)
+#pragma unroll
+                for (u32 j = 0; j < 4; j++) copy_async(row + j * 32 * Shelf<F>::codes + ((at + i % 4 * 16) ^ swap), codes[j] + at);
+        }
+        if (s == 0) bring_scales();
+        if (s != 3) return;
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) codes[j] += Shelf<F>::codes;
+        scales += Shelf<F>::scales;
+    }
+    // Words side by side, whichever rows they belong to.
+    __device__ __forceinline__ void bring_scales() {
+        if constexpr (Shelf<F>::scales > 0) {
+            const u32 width = Shelf<F>::scales % 16 ? 4 : 16, words = Shelf<F>::scales / width;
+            u8 *to = room + 2 * HALF_ROWS * Shelf<F>::codes + threadIdx.x / 32 * 32 * Shelf<F>::scales;
+#pragma unroll
+            for (u32 p = 0; p < words; p++) {
+                u32 word = 32 * p + threadIdx.x % 32;
+                const u8 *of = scales + (u64)min(first + word / words, last) * stride + word % words * width;
+                if (width == 16)
+                    copy_async(to + word * width, of);
+                else
+                    copy_word_async(to + word * width, of);
+            }
+        }
+    }
+};
+
+template <> struct Supply<OTHER> {
+    __device__ __forceinline__ Supply(const Matrix &, u32, const Matrix &, u32, u8 *) {}
+    __device__ __forceinline__ void bring(u32) {}
+};
+
+// What a thread brings of the vectors. In shared memory they lie as the tensor cores' lanes want them:
+// [run][half of a run][eight vectors][lane]. The lanes of second halves trade places, so that threads that
+// write together have different banks.
+template <int F, int N> struct Activations {
+    const u16 *from[N / 2];
+    uint4 *to;
+    template <class Input> __device__ __forceinline__ Activations(Input input, uint4 *ring) {
+        u32 i = threadIdx.x, t = i / 2 % 4, half = i % 2;
+#pragma unroll
+        for (u32 j = 0; j < N / 2; j++) from[j] = input(i / 8 + 16 * j) + Codes<F>::start(0, t) + 8 * half;
+        to = ring + (half * N + i / 64) * 32 + ((i / 8 % 8 * 4 + t) ^ (half * 4));
+    }
+    __device__ __forceinline__ void bring(u32 s) {
+#pragma unroll
+        for (u32 j = 0; j < N / 2; j++) copy_async(to + (2 * s * N + 2 * j) * 32, from[j] + Codes<F>::start(s, 0));
+#pragma unroll
+        for (u32 j = 0; j < N / 2; j++)
+            if (s == 3) from[j] += 256;
+    }
+};
+
+// A warp's rows: 16 of either half, as its lanes read them.
+template <int F> struct Rows {
+    Span at[2][2];
+    __device__ __forceinline__ Rows(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const u8 *room) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 within = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + i % 2 * 8, row = i / 2 * HALF_ROWS + within;
+            const u8 *scales = room + 2 * HALF_ROWS * Shelf<F>::codes + row * Shelf<F>::scales;
+            if (F == FP8) {
+                const Matrix &m = i < 2 ? upper : lower;
+                scales = span_of<F>(m, min((i < 2 ? upper_row : lower_row) + within, m.rows - 1)).scales;
+            }
+            at[i / 2][i % 2] = Span{room + row * Shelf<F>::codes, scales, row % 2 * Shelf<F>::swap};
+        }
+    }
+    __device__ __forceinline__ void begin(Tile<F> (&tiles)[2], u32 block) const {
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) tiles[i].begin(at[i][0], at[i][1], F == FP8 ? block : 0);
+    }
+    __device__ __forceinline__ void fetch(Tile<F> (&tiles)[2], u32 s) const {
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) tiles[i].fetch(at[i][0], at[i][1], 0, s);
+    }
 };
 
 template <> struct Rows<OTHER> {
-    u32 first, second;
-    __device__ __forceinline__ Rows(const Matrix &m, u32 row) {
-        u32 g = threadIdx.x % 32 / 4;
-        first = min(row + g, m.rows - 1), second = min(row + g + 8, m.rows - 1);
+    u32 row[2][2];
+    __device__ __forceinline__ Rows(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const u8 *) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 within = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + i % 2 * 8;
+            row[i / 2][i % 2] = min((i < 2 ? upper_row : lower_row) + within, (i < 2 ? upper : lower).rows - 1);
+        }
     }
-    __device__ __forceinline__ void begin(Tile<OTHER> &tile, u32 block) const { tile.a = {first, block}, tile.b = {second, block}; }
-    __device__ __forceinline__ void fetch(Tile<OTHER> &, u32, u32) const {}
+    __device__ __forceinline__ void begin(Tile<OTHER> (&tiles)[2], u32 block) const {
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) tiles[i].a = {row[i][0], block}, tiles[i].b = {row[i][1], block};
+    }
+    __device__ __forceinline__ void fetch(Tile<OTHER> (&)[2], u32) const {}
 };
 
-// Where a chunk lies: the four lanes of a row read chunks in different banks, whatever runs a format has.
-__device__ __forceinline__ u32 place(u32 vector, u32 chunk) { return vector * CHUNKS + (chunk ^ ((chunk >> 3 & 3) << 1)); }
-
-// The blocks' vectors: so many, and where each begins. Those beyond the count repeat the last.
-template <int N> struct Vectors {
-    const u16 *at[8 * N];
-};
-
-template <int N> __device__ __forceinline__ void copy_block(uint4 *stage, const Vectors<N> &vectors, u32 block) {
-    for (u32 i = threadIdx.x; i < 8 * N * 32; i += 32 * MANY_WARPS)
-        copy_async(stage + place(i / 32, i % 32), vectors.at[i / 32] + 256 * block + 8 * (i % 32));
-    copies_begun();
+// A run of 32 rows of weights with the same run of all vectors. Products that follow each other belong to
+// different sums: none waits for the one before.
+template <int N> __device__ __forceinline__ void multiply_run(float (&sum)[2][N][4], const u32 (&a)[2][8], const u32 (&b)[2][8], const uint4 *run) {
+    const int together = N == 6 ? 3 : N < 4 ? N : 4;
+#pragma unroll
+    for (u32 half = 0; half < 2; half++)
+#pragma unroll
+        for (int first = 0; first < N; first += together) {
+            uint4 x[together];
+#pragma unroll
+            for (int n = 0; n < together; n++) x[n] = run[(half * N + first + n) * 32 + (threadIdx.x % 32 ^ half * 4)];
+#pragma unroll
+            for (u32 k = 0; k < 2; k++)
+#pragma unroll
+                for (int n = 0; n < together; n++)
+#pragma unroll
+                    for (u32 i = 0; i < 2; i++) {
+                        u32 w = 4 * half + 2 * k;
+                        mma(sum[i][first + n], a[i][w], b[i][w], a[i][w + 1], b[i][w + 1], k ? x[n].z : x[n].x, k ? x[n].w : x[n].y);
+                    }
+        }
 }
 
-// 16 rows of each of two matrices (which may be the same) times all vectors. `stage` has room for two
-// blocks of the vectors; every thread of the block must call this.
-template <int F, int N>
-__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const Vectors<N> &vectors, uint4 *stage, const Iq2Table *table, float (&total)[2][N][4]) {
-    u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, blocks = upper.cols / 256;
+// 64 rows of each of two matrices (which may be the same) times all vectors: a warp gets the sums of 16 rows
+// of either. `input(i)` is the i-th vector. `room` has room for a shelf and a block of the vectors; every
+// thread of the block must call this.
+template <int F, int N, class Input>
+__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, Input input, u8 *room, const Iq2Table *table, float (&total)[2][N][4]) {
+    u32 t = threadIdx.x % 4, blocks = upper.cols / 256;
+    uint4 *ring = (uint4 *)(room + Shelf<F>::bytes);
     float sum[2][N][4] = {};
-    Rows<F> upper_rows(upper, upper_row), lower_rows(lower, lower_row);
-    copy_block<N>(stage, vectors, 0);
+    Supply<F> supply(upper, upper_row, lower, lower_row, room);
+    Activations<F, N> activations(input, ring);
+    Rows<F> rows(upper, upper_row, lower, lower_row, room);
+    Tile<F> tiles[2];
+    // Three runs ahead: a run comes to the place of the one that all warps have just left.
+#pragma unroll
+    for (u32 s = 0; s < 3; s++) supply.bring(s), activations.bring(s), copies_begun();
     for (u32 block = 0; block < blocks; block++) {
-        uint4 *here = stage + (block % 2) * 8 * N * CHUNKS;
-        Tile<F> tiles[2];
-        upper_rows.begin(tiles[0], block), lower_rows.begin(tiles[1], block);
-        if (block + 1 < blocks) {
-            copy_block<N>(stage + ((block + 1) % 2) * 8 * N * CHUNKS, vectors, block + 1);
-            expect_block<F>(upper, upper_row, block + 1);
-            expect_block<F>(lower, lower_row, block + 1);
-            copies_done<1>();
-        } else {
-            copies_done<0>();
-        }
-        __syncthreads();
 #pragma unroll
         for (u32 s = 0; s < 4; s++) {
-            u32 a[2][8], b[2][8], chunk = Codes<F>::start(s, t) / 8;
-            if (s < 3) upper_rows.fetch(tiles[0], block, s + 1), lower_rows.fetch(tiles[1], block, s + 1);
-            tiles[0].a.run(upper, table, s, t, a[0]);
-            tiles[0].b.run(upper, table, s, t, b[0]);
-            tiles[1].a.run(lower, table, s, t, a[1]);
-            tiles[1].b.run(lower, table, s, t, b[1]);
+            copies_done<2>();
+            __syncthreads();
+            if (s == 0 || block + 1 < blocks) supply.bring((s + 3) % 4), activations.bring((s + 3) % 4);
+            copies_begun();
+            if (s == 0) rows.begin(tiles, block);
+            rows.fetch(tiles, s);
+            u32 a[2][8], b[2][8];
 #pragma unroll
-            for (int n = 0; n < N; n++) {
-                uint4 low = here[place(8 * n + g, chunk)], high = here[place(8 * n + g, chunk + 1)];
-                mma_run(sum[0][n], a[0], b[0], low, high);
-                mma_run(sum[1][n], a[1], b[1], low, high);
+            for (u32 i = 0; i < 2; i++) {
+                tiles[i].a.run(i ? lower : upper, table, s, t, a[i]);
+                tiles[i].b.run(i ? lower : upper, table, s, t, b[i]);
             }
+            multiply_run<N>(sum, a, b, ring + s * 2 * N * 32);
         }
         if (block % 2 == 1 || block + 1 == blocks) {
 #pragma unroll
@@ -98,22 +200,19 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
 #pragma unroll
                     for (int j = 0; j < 4; j++) total[i][n][j] += sum[i][n][j], sum[i][n][j] = 0.0f;
         }
-        __syncthreads(); // before the block after next comes into this stage
     }
 }
 
 template <int N> __device__ __forceinline__ void many_half_products(const HalfProductsArgs &a) {
-    extern __shared__ uint4 stage[];
-    __shared__ Vectors<N> vectors;
+    extern __shared__ uint4 many_memory[];
     enter();
     u32 i = 0;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.y) i++;
     const HalfProduct &p = a.products[i];
     const Matrix m = p.p.m;
-    u32 first = blockIdx.x * 8 * N, warp = threadIdx.x / 32;
+    u32 first = blockIdx.x * 8 * N, warp = threadIdx.x / 32, top = (blockIdx.y - p.p.first_block) * 2 * HALF_ROWS;
     if (!p.x) {
-        // 32 rows of weights to a warp, as many as the tensor path takes.
-        for (u32 row = (blockIdx.y - p.p.first_block) * 128 + warp; row < min((blockIdx.y - p.p.first_block + 1) * 128, m.rows); row += MANY_WARPS)
+        for (u32 row = top + warp; row < min(top + 2 * HALF_ROWS, m.rows); row += MANY_WARPS)
             for (u32 t = 0; t < 8 * N && first + t < a.rows; t += 8) {
 #define BODY(F) product_row<F, 8>(p.p, row, first + t, a.rows)
                 FOR_FORMAT(m.format, BODY)
@@ -121,30 +220,32 @@ template <int N> __device__ __forceinline__ void many_half_products(const HalfPr
             }
         return;
     }
-    u32 top = (blockIdx.y - p.p.first_block) * 128, row = top + 32 * warp;
-    u32 group = p.p.group_rows ? min(top, m.rows - 1) / p.p.group_rows : 0;
-    if (threadIdx.x < 8 * N)
-        vectors.at[threadIdx.x] = p.x + (u64)min(first + threadIdx.x, a.rows - 1) * p.p.x_stride + (u64)group * p.p.group_stride;
-    __syncthreads();
+    u32 group = p.p.group_rows ? min(top, m.rows - 1) / p.p.group_rows : 0, stride = p.p.x_stride;
+    const u16 *x = p.x + (u64)group * p.p.group_stride;
+    auto input = [&](u32 i) { return x + (u64)min(first + i, a.rows - 1) * stride; };
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(m, row, m, row + 16, vectors, stage, nullptr, total)
+#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, (u8 *)many_memory, nullptr, total)
     FOR_CODES(m.format, BODY)
 #undef BODY
-    u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    float scale = unscale(m.format);
+    float scale = unscale(m.format), *y = p.p.y;
+    u16 *halves = p.y;
+    u32 row = top + warp * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
-        for (int n = 0; n < N; n++)
+        for (u32 j = 0; j < 2; j++) {
+            u32 vector = first + 8 * n + threadIdx.x % 4 * 2 + j;
+            if (vector >= a.rows) continue;
+            u64 target = (u64)vector * p.p.y_stride + row;
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                u32 r = row + 16 * i + g + j / 2 * 8, vector = first + 8 * n + 2 * t + j % 2;
-                if (r >= m.rows || vector >= a.rows) continue;
-                float y = total[i][n][j] * scale;
-                u64 target = (u64)vector * p.p.y_stride + r;
-                if (p.p.y) p.p.y[target] = y;
-                if (p.y) p.y[target] = half_of(y);
+            for (u32 k = 0; k < 4; k++) {
+                u32 further = k / 2 * HALF_ROWS + k % 2 * 8;
+                if (row + further >= m.rows) continue;
+                float value = total[k / 2][n][k % 2 * 2 + j] * scale;
+                if (y) y[target + further] = value;
+                if (halves) halves[target + further] = half_of(value);
             }
+        }
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2) half_products_many(const HalfProductsArgs a) { many_half_products<8>(a); }

@@ -34,9 +34,22 @@ pub const ROOM: usize = 16 * 2 * (256 + 16);
 /// As much shared memory as every card has for one block.
 pub const MOST_SHARED: usize = 99 << 10;
 
-/// Shared memory of a block that holds `vectors` vectors, two blocks of columns of each.
-pub fn many_shared(vectors: usize) -> usize {
-    2 * vectors * 33 * 16
+/// Bytes of a block of columns of a row, codes and scales, where they wait in shared memory.
+const ENCODED: [(Format, usize); 8] = [
+    (Format::F16, 512),
+    (Format::Q8_0, 256 + 16),
+    (Format::Fp8Block, 256),
+    (Format::Mxfp4, 128 + 8),
+    (Format::Fp4Block, 128 + 8),
+    (Format::Iq2Xxs, 64 + 8),
+    (Format::Q2K, 64 + 20),
+    (Format::Q4K, 128 + 16),
+];
+
+/// Shared memory of a block that takes `vectors` vectors: a block of columns of its rows and of the vectors.
+pub fn many_shared(format: u32, vectors: usize) -> usize {
+    let encoded = ENCODED.iter().find(|(known, _)| *known as u32 == format);
+    MANY_ROWS * encoded.map_or(0, |(_, bytes)| *bytes) + vectors * BLOCK * size_of::<u16>()
 }
 
 /// How many segments a sum of so many columns has.
@@ -108,6 +121,10 @@ impl HalfProduct {
         (self.product.rows() as usize).div_ceil(per_block)
     }
 
+    fn many_shared(&self) -> usize {
+        if self.x == 0 { 0 } else { many_shared(self.product.format(), MANY_VECTORS) }
+    }
+
     fn sums(&self) -> usize {
         let cols = self.product.cols() as usize;
         if self.x == 0 { 0 } else { tiles(cols) * segments(cols) * 16 * size_of::<f32>() }
@@ -125,6 +142,8 @@ pub struct HalfProductList {
     many: ProductList,
     /// Bytes of shared memory for the sums of a vector.
     sums: usize,
+    /// Bytes of shared memory of a block for many vectors.
+    many_shared: usize,
     /// Whether all are of Q8_0, for which there are kernels.
     q8: bool,
 }
@@ -153,6 +172,7 @@ impl HalfProductList {
             few_blocks,
             many: ProductList { address: put(&placed)?, count: count as u32, blocks },
             sums: products.iter().map(HalfProduct::sums).max().unwrap_or(0),
+            many_shared: products.iter().map(HalfProduct::many_shared).max().unwrap_or(0),
             q8: products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32),
         })
     }
@@ -220,8 +240,8 @@ pub fn multiply(
         let ProductList { address, count, blocks } = list.many;
         let args = ProductsArgs { products: address, count, rows: rows as u32 };
         let grid = [rows.div_ceil(MANY_VECTORS), blocks, 1];
-        let (threads, shared) = (32 * MANY_WARPS as u32, many_shared(MANY_VECTORS));
-        return device.launch(kernels, Kernel::HalfProductsMany, grid, threads, shared, &args);
+        let (threads, kernel) = (32 * MANY_WARPS as u32, Kernel::HalfProductsMany);
+        return device.launch(kernels, kernel, grid, threads, list.many_shared, &args);
     }
     let (args, blocks, one) = list.few(rows);
     let two = one + (rows - rows.min(8)) * list.sums;

@@ -14,7 +14,10 @@ use crate::{
 const COLS: usize = 1280;
 /// Neither a multiple of the rows that a block takes for few vectors nor for many.
 const ROWS: usize = 168;
-const BATCH: usize = 75;
+/// Several blocks of vectors, the last of them not full.
+const BATCH: usize = 300;
+/// Vectors that are not those before once more.
+const DISTINCT: usize = 75;
 
 /// What the halves of a float are, for numbers that a half can hold.
 fn half(x: f32) -> u16 {
@@ -27,9 +30,11 @@ fn half(x: f32) -> u16 {
     }
 }
 
-/// Vectors whose values are multiples of an eighth.
+/// Vectors whose values are multiples of an eighth; they repeat themselves.
 fn vectors(noise: &mut Noise) -> Vec<f32> {
-    (0..BATCH * COLS).map(|_| f32::from(noise.byte() as i8) / 8.0).collect()
+    let distinct: Vec<f32> =
+        (0..DISTINCT * COLS).map(|_| f32::from(noise.byte() as i8) / 8.0).collect();
+    distinct.into_iter().cycle().take(BATCH * COLS).collect()
 }
 
 /// The products of a list for so many rows: floats, halves.
@@ -87,8 +92,11 @@ fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
             })
             .unwrap();
             let (all, all_halves) = run(device, kernels, &list, BATCH, (&y, &y_half));
-            check(&matrix, &x, &all);
-            for rows in [1, 7, 8, 11, 16, 17, 64] {
+            check(&matrix, &x[..DISTINCT * COLS], &all);
+            for (r, row) in all.chunks(ROWS).enumerate() {
+                assert_eq!(row, &all[r % DISTINCT * ROWS..][..ROWS], "{format}: row {r}");
+            }
+            for rows in [1, 7, 8, 11, 16, 17, 64, 75, 200] {
                 let (found, found_halves) = run(device, kernels, &list, rows, (&y, &y_half));
                 assert_eq!(found, all[..rows * ROWS], "{format}: {rows} rows");
                 if here {
