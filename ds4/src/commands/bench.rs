@@ -107,9 +107,10 @@ fn subject(setup: &Setup, wanted: &Bench, loaded: &Loaded) -> Subject {
             Rounding::Plain => "plain",
         }
         .to_owned(),
-        activations: match setup.activations {
-            Activations::Int8 => "int8",
-            Activations::Exact => "f32",
+        activations: match (setup.activations, loaded.engine.backend()) {
+            (Activations::Exact, _) => "f32",
+            (Activations::Int8, "cuda") => "f16",
+            (Activations::Int8, _) => "int8",
         }
         .to_owned(),
         prompt: match &wanted.prompt {

@@ -258,7 +258,7 @@ template <int F, int D, class Walk> struct Pipe {
     template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
         for (u32 i = 0; i < count; i++) {
             float sum[N][4] = {};
-#pragma unroll
+#pragma unroll 1
             for (u32 p = 0; p < Piece<F>::per_segment; p++) {
                 u32 block = 2 * here.segment + Piece<F>::blocks * p;
                 const u16 *x[N];
