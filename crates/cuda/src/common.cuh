@@ -58,6 +58,16 @@ __device__ __forceinline__ void enter() {
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
+// Blocks that a multiprocessor should hold at a time, on which the registers of a thread depend; and the bounds of
+// a kernel that does not say how many. For cards from 10.0 on the assembler needs more registers than it takes.
+#if __CUDA_ARCH__ >= 1000
+#define RESIDENT(BLOCKS) (BLOCKS > 1 ? BLOCKS - 1 : 1)
+#define THREADS(COUNT) __launch_bounds__(COUNT, 1)
+#else
+#define RESIDENT(BLOCKS) (BLOCKS)
+#define THREADS(COUNT) __launch_bounds__(COUNT)
+#endif
+
 // Where something lies within the shared memory, as instructions name it.
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 

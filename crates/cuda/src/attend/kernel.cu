@@ -52,7 +52,7 @@ template <int N> __device__ __forceinline__ void halve(float (&d)[TILE], u32 lan
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) attend_parts(const AttendArgs a) {
+extern "C" __global__ void THREADS(256) attend_parts(const AttendArgs a) {
     enter();
     extern __shared__ float tile[];
     __shared__ const u8 *places[TILE];

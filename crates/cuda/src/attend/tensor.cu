@@ -528,12 +528,12 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
 
 // Blocks of the smaller kernels to a multiprocessor: two have shared memory and registers enough on Hopper.
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
-static const u32 RESIDENT = 2;
+static const u32 ATTEND_RESIDENT = 2;
 #else
-static const u32 RESIDENT = 1;
+static const u32 ATTEND_RESIDENT = 1;
 #endif
 
-extern "C" __global__ void __launch_bounds__(256, RESIDENT) attend_8(const AttendArgs a) { attend_heads<1, false>(a); }
-extern "C" __global__ void __launch_bounds__(256, RESIDENT) attend_16(const AttendArgs a) { attend_heads<2, false>(a); }
+extern "C" __global__ void __launch_bounds__(256, ATTEND_RESIDENT) attend_8(const AttendArgs a) { attend_heads<1, false>(a); }
+extern "C" __global__ void __launch_bounds__(256, ATTEND_RESIDENT) attend_16(const AttendArgs a) { attend_heads<2, false>(a); }
 extern "C" __global__ void __launch_bounds__(256, 1) attend_16_whole(const AttendArgs a) { attend_heads<2, true>(a); }
 extern "C" __global__ void __launch_bounds__(256, 1) attend_64_whole(const AttendArgs a) { attend_heads<8, true>(a); }

@@ -302,8 +302,8 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     }
 }
 
-#define EXPERTS_KERNEL(NAME, BODY, FORMAT, RESIDENT)                                                              \
-    extern "C" __global__ void __launch_bounds__(256, RESIDENT) NAME(const __grid_constant__ HalfExpertsArgs a) { \
+#define EXPERTS_KERNEL(NAME, BODY, FORMAT, BLOCKS)                                                              \
+    extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ HalfExpertsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                                  \
         invite();                                                                                                 \
         BODY<FORMAT>(a, shared_memory);                                                                           \

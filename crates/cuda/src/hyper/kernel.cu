@@ -38,7 +38,7 @@ template <int F> __device__ __forceinline__ void write_all(const HyperArgs &a, S
 }
 
 // A block holds its share of the function and takes row after row past it.
-extern "C" __global__ void __launch_bounds__(256, 2) hyper_write(const HyperArgs a) {
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) hyper_write(const HyperArgs a) {
     __shared__ __align__(16) float v[4 * 4 * CHUNK];
     Share w;
     invite();
@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) hyper_write(const HyperArgs
 
 // The first blocks make how the streams will mix, a warp for each row; then every row has a block that makes
 // its input. The head has nothing to write back.
-extern "C" __global__ void __launch_bounds__(256) hyper_read(const HyperArgs a) {
+extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
     __shared__ float pre[4], groups[GROUPS];
     invite();
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;

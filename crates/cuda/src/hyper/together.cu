@@ -67,7 +67,7 @@ __device__ __forceinline__ void wait_for(u64 *box) {
 
 // The bound is one of registers: a block of them finds room beside two blocks of the kernel before it, and can
 // fetch what it needs while those still run.
-extern "C" __global__ void __launch_bounds__(320, 2) hyper_together(const HyperArgs a) {
+extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(const HyperArgs a) {
     __shared__ __align__(16) float v[4 * CHUNK], sums[MOST_BLOCKS * SUMS];
     __shared__ float groups[GROUPS];
     __shared__ u64 sums_box, groups_box;

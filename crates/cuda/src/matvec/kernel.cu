@@ -45,5 +45,5 @@ template <int T> __device__ __forceinline__ void products_block(const ProductsAr
 #undef BODY
 }
 
-extern "C" __global__ void __launch_bounds__(256) products_1(const ProductsArgs a) { products_block<1>(a); }
+extern "C" __global__ void THREADS(256) products_1(const ProductsArgs a) { products_block<1>(a); }
 extern "C" __global__ void __launch_bounds__(256) products_8(const ProductsArgs a) { products_block<8>(a); }

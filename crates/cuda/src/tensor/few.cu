@@ -370,8 +370,8 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
     }
 }
 
-#define FEW_KERNEL(NAME, VECTORS, FORMAT, RESIDENT)                                                            \
-    extern "C" __global__ void __launch_bounds__(256, RESIDENT) NAME(const __grid_constant__ FewProductsArgs a) { \
+#define FEW_KERNEL(NAME, VECTORS, FORMAT, BLOCKS)                                                            \
+    extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ FewProductsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                               \
         invite();                                                                                              \
         half_products<VECTORS, FORMAT>(a, blockIdx.x, shared_memory);                                          \
