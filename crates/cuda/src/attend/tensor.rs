@@ -39,14 +39,9 @@ impl Choice {
     }
 }
 
-/// Whether a card's blocks can have the shared memory for 64 heads.
-fn is_wide(device: &Device) -> bool {
-    matches!(device.info().capability, 90..=119)
-}
-
 /// Lets the kernels use the shared memory that they want.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-    let many = if is_wide(device) { MANY_WIDE } else { MANY };
+    let many = if device.info().has_much_shared() { MANY_WIDE } else { MANY };
     [FEW, SOME, many]
         .into_iter()
         .try_for_each(|choice| kernels.allow_shared(choice.kernel, choice.shared() as u32))
@@ -78,7 +73,7 @@ pub fn attend(
     args: &AttendArgs,
 ) -> Result<(), CudaError> {
     let choice = match (whole, rows) {
-        (true, _) if is_wide(device) => MANY_WIDE,
+        (true, _) if device.info().has_much_shared() => MANY_WIDE,
         (true, _) => MANY,
         (false, ..=FEW_ROWS) => FEW,
         (false, _) => SOME,

@@ -35,6 +35,13 @@ pub struct DeviceInfo {
     pub multiprocessors: usize,
 }
 
+impl DeviceInfo {
+    /// Whether a block can have more than 220 KiB of shared memory, as on 9.0 and from 10.0 to 11.x.
+    pub fn has_much_shared(&self) -> bool {
+        matches!(self.capability, 90..=119)
+    }
+}
+
 /// The cards of this machine, in the driver's order.
 pub fn devices() -> Result<Vec<DeviceInfo>, CudaError> {
     (0..count()?).map(|ordinal| describe(ordinal).map(|(_, info)| info)).collect()

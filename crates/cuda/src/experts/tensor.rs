@@ -83,17 +83,24 @@ fn table_bytes(format: u32) -> usize {
     if format == Format::Iq2Xxs as u32 { 256 * 8 * 16 } else { 0 }
 }
 
-/// What two of the widest pieces for each warp and their sums take, and whether a card has so much.
-const MUCH_SHARED: u32 = 160 << 10;
+/// What `RouterAndSharedQ8` may take, on cards that have so much.
+const MUCH_SHARED: usize = 160 << 10;
 
-fn has_much_shared(device: &Device) -> bool {
-    matches!(device.info().capability, 90..=119)
+/// Bytes of the sums of gate and up: so many tiles, each of so many columns, for up to 8 rows at a time.
+fn sums(tiles: usize, hidden: usize, rows: usize) -> usize {
+    2 * tiles * segments(hidden) * rows.min(8) * 16 * size_of::<f32>()
+}
+
+/// How many times a block of few rows may take its tiles, so that their sums fit beside `rooms`.
+fn most_passes(rooms: usize, hidden: usize, rows: usize) -> usize {
+    let fits = |passes: &usize| rooms + sums(tiles(hidden) * passes, hidden, rows) <= MOST_SHARED;
+    (1..=MOST_PASSES).rev().find(fits).unwrap_or(1)
 }
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-    if has_much_shared(device) {
-        kernels.allow_shared(Kernel::RouterAndSharedQ8, MUCH_SHARED)?;
+    if device.info().has_much_shared() {
+        kernels.allow_shared(Kernel::RouterAndSharedQ8, MUCH_SHARED as u32)?;
     }
     for (vectors, of) in MANY {
         // The widest rows take more than the narrowest and their table.
@@ -176,44 +183,50 @@ pub fn run(
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
-    let sums = |tiles: usize| 2 * tiles * segments(hidden) * rows.min(8) * 16 * size_of::<f32>();
+    let sums = |tiles: usize| sums(tiles, hidden, rows);
 
     let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
-    let q8 = experts.shared_gate.format == Format::Q8_0 as u32 && has_much_shared(device);
-    let (kernel, pieces) =
-        if q8 { (Kernel::RouterAndSharedQ8, 2) } else { (Kernel::RouterAndShared, 1) };
-    let shared = (pieces * FEW_WARPS * ROOM + sums(tiles(hidden)))
-        .max(router_shared)
-        .max(rows.min(8) * route_shared(route_args));
+    let shared = |pieces: usize| {
+        (pieces * FEW_WARPS * ROOM + sums(tiles(hidden)))
+            .max(router_shared)
+            .max(rows.min(8) * route_shared(route_args))
+    };
+    let q8 = experts.shared_gate.format == Format::Q8_0 as u32
+        && device.info().has_much_shared()
+        && shared(2) <= MUCH_SHARED;
+    let (kernel, shared) = match q8 {
+        true => (Kernel::RouterAndSharedQ8, shared(2)),
+        false => (Kernel::RouterAndShared, shared(1)),
+    };
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
     let input_rooms = table_bytes(gate) + rooms(gate, Format::Iq2Xxs, 64 + 16);
     let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 40);
+    let most_passes = most_passes(input_rooms, hidden, rows);
     if rows == 1 {
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
-        let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, MOST_PASSES);
+        let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, most_passes);
         args.inner_tiles = (tiles(hidden) * passes) as u32;
         let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
         let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
         let pieces = input_rooms + sums(args.inner_tiles as usize);
         device.launch(kernels, kernel, grid, threads, pieces, &args)?;
         let sums = (used + 1) * segments(inner) * 16 * size_of::<f32>();
-        let (kernel, rooms) = match q2 && experts.shared_down.format == Format::Q8_0 as u32 {
-            true => {
-                let beside = segments(inner).min(FEW_WARPS) * ROOM;
-                (Kernel::HalfExpertsOut1Q2, output_rooms + beside)
-            }
-            false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM),
+        // The shared expert's pieces beside those of the others, if there is room for both.
+        let beside = output_rooms + segments(inner).min(FEW_WARPS) * ROOM + sums;
+        let q8 = experts.shared_down.format == Format::Q8_0 as u32;
+        let (kernel, shared) = match q2 && q8 && beside <= MOST_SHARED {
+            true => (Kernel::HalfExpertsOut1Q2, beside),
+            false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM + sums),
         };
-        let shared = rooms + sums;
         return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
     }
     tensor::multiply(device, kernels, beside.down, rows)?;
     args.per_item = 8;
-    args.inner_tiles = (tiles(hidden) * MOST_PASSES) as u32;
+    args.inner_tiles = (tiles(hidden) * most_passes) as u32;
     let items = items(rows, used, args.all as usize, 8);
     group(device, kernels, &args)?;
     let kernel = if iq2 { Kernel::HalfExpertsIn8Iq2 } else { Kernel::HalfExpertsIn8 };
@@ -268,4 +281,24 @@ fn join(
 ) -> Result<(), CudaError> {
     let grid = [(args.experts.hidden as usize).div_ceil(4 * 256), rows, 1];
     device.launch(kernels, Kernel::JoinExperts, grid, 256, 0, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_few_rows_fit_whatever_the_published_width() {
+        let iq2 = Format::Iq2Xxs as u32;
+        for (hidden, wanted) in [(4096, 3), (7168, 1)] {
+            for rooms in [FEW_WARPS * ROOM, table_bytes(iq2) + rooms(iq2, Format::Iq2Xxs, 80)] {
+                for rows in [1, 2, 8, 16] {
+                    let passes = most_passes(rooms, hidden, rows);
+                    assert!(passes >= wanted);
+                    let tiles = tiles(hidden) * passes;
+                    assert!(rooms + sums(tiles, hidden, rows) <= MOST_SHARED, "{hidden}, {rows}");
+                }
+            }
+        }
+    }
 }
