@@ -182,6 +182,7 @@ pub fn floats(model: &Model, fast: bool) -> Floats {
             shared_gate: shape(&shared.gate),
             shared_up: shape(&shared.up),
             shared_down: shape(&shared.down),
+            used: model.config.experts_used as u32,
             inner: model.config.expert_hidden as u32,
             hidden: model.config.hidden as u32,
             ..ExpertsArgs::default()

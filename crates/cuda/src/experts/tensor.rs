@@ -61,12 +61,13 @@ const MOST_USED: u32 = 32;
 /// Whether the kernels know experts of this shape.
 pub fn suits(args: &ExpertsArgs) -> bool {
     let (hidden, inner) = (args.hidden as usize, args.inner as usize);
-    let knows = |format: u32, cols| {
-        format == Format::Iq2Xxs as u32 && cols % 256 == 0 || knows(format, cols)
-    };
-    let pair = |gate: u32, up: u32| gate == up && knows(gate, hidden);
-    pair(args.gate.first.format, args.up.first.format)
-        && pair(args.shared_gate.format, args.shared_up.format)
+    let (gate, shared_gate) = (args.gate.first.format, args.shared_gate.format);
+    // Only where routed experts begin is there room for the table of IQ2_XXS.
+    let iq2 = gate == Format::Iq2Xxs as u32 && hidden.is_multiple_of(256);
+    (iq2 || knows(gate, hidden))
+        && gate == args.up.first.format
+        && knows(shared_gate, hidden)
+        && shared_gate == args.shared_up.format
         && knows(args.down.first.format, inner)
         && knows(args.shared_down.format, inner)
         && args.used <= MOST_USED
