@@ -147,10 +147,25 @@ impl Weights {
 
 /// Bytes that a matrix takes on the card.
 pub fn bytes(matrix: &Matrix) -> u64 {
-    let data = matrix.data().len();
-    let on_card = Planes::of(matrix.format())
-        .map_or(data, |planes| data / planes.block * (planes.codes + planes.scales));
-    (on_card + matrix.scales().map_or(0, <[u8]>::len)) as u64
+    let (codes, scales) = planes_of(matrix);
+    (codes + scales) as u64
+}
+
+/// Bytes of a matrix's planes.
+fn planes_of(matrix: &Matrix) -> (usize, usize) {
+    let beside = matrix.scales().map_or(0, <[u8]>::len);
+    match Planes::of(matrix.format(), matrix.cols()) {
+        Some(planes) => {
+            let (codes, scales) = planes.bytes(matrix.rows());
+            (codes, if scales_in_tiles(matrix, planes) { 0 } else { scales + beside })
+        }
+        None => (matrix.data().len(), beside),
+    }
+}
+
+/// Whether scales that the file has beside the codes go into tiles: those of single rows do.
+fn scales_in_tiles(matrix: &Matrix, planes: Planes) -> bool {
+    planes.tiled() && matrix.format().scale_tile().is_some_and(|(rows, _)| rows == 1)
 }
 
 /// Which vectors some layer wants as floats: those of products and experts that are none for tensor
@@ -261,15 +276,15 @@ impl<'a> Loader<'a> {
 
     /// Matrices of one shape, one behind the other.
     fn stack(&mut self, matrices: &[&'a Matrix]) -> Result<StackRef, CudaError> {
+        self.place(matrices, false)
+    }
+
+    /// The same; `plain`: row after row, as in the file.
+    fn place(&mut self, matrices: &[&'a Matrix], plain: bool) -> Result<StackRef, CudaError> {
         let Some(first) = matrices.first() else { return Ok(StackRef::default()) };
-        let planes = Planes::of(first.format());
-        let (codes_each, scales_each) = match planes {
-            Some(planes) => {
-                let blocks = first.data().len() / planes.block;
-                (blocks * planes.codes, blocks * planes.scales)
-            }
-            None => (first.data().len(), first.scales().map_or(0, <[u8]>::len)),
-        };
+        let planes = if plain { None } else { Planes::of(first.format(), first.cols()) };
+        let (codes_each, scales_each) =
+            if plain { (first.data().len(), 0) } else { planes_of(first) };
         // Each begins at an address that its widest loads can have.
         let (codes_stride, scales_stride) = match matrices.len() {
             1 => (codes_each, scales_each),
@@ -282,7 +297,10 @@ impl<'a> Loader<'a> {
             let scales = scales + (i * scales_stride) as u64;
             self.jobs.push(Job { bytes: matrix.data(), codes, scales, planes });
             if let Some(bytes) = matrix.scales() {
-                self.jobs.push(Job { bytes, codes: scales, scales: 0, planes: None });
+                let in_tiles = planes.filter(|planes| scales_in_tiles(matrix, *planes));
+                let to = if in_tiles.is_some() { codes } else { scales };
+                let planes = in_tiles.map(|planes| planes.of_scales());
+                self.jobs.push(Job { bytes, codes: to, scales: 0, planes });
             }
         }
         let first = MatrixRef {
@@ -291,7 +309,7 @@ impl<'a> Loader<'a> {
             format: first.format() as u32,
             rows: first.rows() as u32,
             cols: first.cols() as u32,
-            unused: 0,
+            tiled: planes.is_some_and(|planes| planes.tiled()).into(),
         };
         Ok(StackRef {
             first,
@@ -304,7 +322,7 @@ impl<'a> Loader<'a> {
     fn hyper(&mut self, weights: &'a HyperWeights, norm: &[f32]) -> Result<Hyper, CudaError> {
         let matrix = &weights.function;
         let function = match matrix.format() {
-            Format::F32 | Format::F16 | Format::BF16 => self.matrix(matrix)?,
+            Format::F32 | Format::F16 | Format::BF16 => self.place(&[matrix], true)?.first,
             _ => {
                 let mut values = vec![0.0f32; matrix.rows() * matrix.cols()];
                 for (row, values) in values.chunks_exact_mut(matrix.cols()).enumerate() {

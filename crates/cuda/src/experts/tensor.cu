@@ -31,10 +31,9 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
 // What a warp has for its pieces. Those of the formats of few bits, for which there are kernels, are small.
-template <int F> constexpr u32 ROOM_OF = (F == Q8_0 ? 4 : 2) * Piece<F>::bytes;
-template <> constexpr u32 ROOM_OF<ANY> = ROOM;
-template <int F, int G> constexpr int DEPTH_OF = F == Q8_0 ? 4 : 2;
-template <int G> constexpr int DEPTH_OF<ANY, G> = DEPTH<G>;
+template <int F, int M> constexpr int DEPTH_OF = M == 2 && F != Q8_0 ? 3 : 2;
+template <int F, int M> constexpr u32 ROOM_OF = DEPTH_OF<F, M> * Piece<F, M>::bytes;
+template <int M> constexpr u32 ROOM_OF<ANY, M> = ROOM;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
     if constexpr (F != ANY) {                \
@@ -54,24 +53,22 @@ struct Inner {
 
 __device__ __forceinline__ u32 tiles_at_once(u32 cols) { return FEW_WARPS / sharers(cols); }
 
-// The segments `lead`, `lead + share`, ... of every `groups`-th tile: gate and up in turns.
+// The segments `lead`, `lead + share`, ... of every `groups`-th tile of gate and up.
 template <int F> struct InnerWalk {
     const Matrix &gate, &up;
-    Strip<F> gate_strip, up_strip;
+    Strip<F> strips[2];
+    int which; // of the two, where they do not meet the columns together
     u32 segment, lead, share, segments, tile, groups, row;
-    bool is_up;
-    __device__ __forceinline__ InnerWalk(const Inner &of, u32 tile, u32 lead, u32 groups)
-        : gate(of.gate), up(of.up), gate_strip(of.gate, min((of.first + tile) * 16, of.gate.rows - 1)), up_strip(of.up, min((of.first + tile) * 16, of.gate.rows - 1)),
-          segment(lead), lead(lead), share(sharers(of.gate.cols)), segments(segments_of(of.gate.cols)), tile(tile), groups(groups), row((of.first + tile) * 16), is_up(false) {}
-    __device__ __forceinline__ Strip<F> strip() const { return is_up ? up_strip : gate_strip; }
+    __device__ __forceinline__ InnerWalk(const Inner &of, u32 tile, u32 lead, u32 groups, int which)
+        : gate(of.gate), up(of.up), strips{Strip<F>(of.gate, min((of.first + tile) * 16, of.gate.rows - 1)), Strip<F>(of.up, min((of.first + tile) * 16, of.gate.rows - 1))},
+          which(which), segment(lead), lead(lead), share(sharers(of.gate.cols)), segments(segments_of(of.gate.cols)), tile(tile), groups(groups), row((of.first + tile) * 16) {}
+    __device__ __forceinline__ const Strip<F> &strip(int m) const { return strips[which + m]; }
     __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
     __device__ __forceinline__ void next() {
-        is_up = !is_up;
-        if (is_up) return;
         segment += share;
         if (segment < segments) return;
         segment = lead, tile += groups, row += 16 * groups;
-        if (row < gate.rows) gate_strip = Strip<F>(gate, row), up_strip = Strip<F>(up, row);
+        if (row < gate.rows) strips[0] = Strip<F>(gate, row), strips[1] = Strip<F>(up, row);
     }
 };
 
@@ -80,21 +77,31 @@ template <int F, class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
-    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F>); // [tiles][gate, up][segments][count][16]
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F, 2>); // [tiles][gate, up][segments][count][16]
     u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
-    u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = 2 * tiles * ((segments - lead + share - 1) / share);
-    u8 *room = rooms + warp * ROOM_OF<F>;
+    u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = tiles * ((segments - lead + share - 1) / share);
+    u8 *room = rooms + warp * ROOM_OF<F, 2>;
     const u16 *const x[1] = {input};
-    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.is_up) * segments + walk.segment) * count * 16, sum, count); };
-#define BODY(G)                                                                                                               \
-    {                                                                                                                         \
-        Pipe<G, (DEPTH_OF<F, G>), InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups)); \
-        pipe.begin();                                                                                                         \
-        ready();                                                                                                              \
-        pipe.template end<1>(x, column_of(table), done);                                                                                 \
+    auto done = [&](const auto &walk, int m, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which + m) * segments + walk.segment) * count * 16, sum, count); };
+    if constexpr (F != ANY) {
+        Pipe<F, 2, DEPTH_OF<F, 2>, InnerWalk<F>> pipe(room, e.hidden / 256, mine, InnerWalk<F>(of, tile, lead, groups, 0));
+        pipe.begin();
+        ready();
+        pipe.template end<1>(x, column_of(table), done);
+    } else {
+        // Two pieces of any format there would be no room for.
+        for (int which = 0; which < 2; which++) {
+#define BODY(G)                                                                                                            \
+    {                                                                                                                      \
+        Pipe<G, 1, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
+        pipe.begin();                                                                                                      \
+        if (which == 0) ready();                                                                                           \
+        pipe.template end<1>(x, column_of(table), done);                                                                   \
     }
-    FOR_EXPERT_CODES_OF(F, of.gate.format, BODY)
+            FOR_EXPERT_CODES(of.gate.format, BODY)
 #undef BODY
+        }
+    }
     __syncthreads();
     float scale = unscale(of.gate.format);
     for (u32 o = threadIdx.x; o < all * 16 * count; o += blockDim.x) {
@@ -186,7 +193,7 @@ template <int F> struct OuterWalk {
     __device__ __forceinline__ OuterWalk(const Stack &down, const u32 *picks, u32 task, u32 used, u32 inner, u32 row)
         : down(down), picks(picks), of(member(down, picks[min(task / segments_of(inner), used - 1)]), row), k(task / segments_of(inner)), used(used), segment(task % segments_of(inner)),
           segments(segments_of(inner)), inner(inner), row(row) {}
-    __device__ __forceinline__ Strip<F> strip() const { return of; }
+    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
     __device__ __forceinline__ u32 column() const { return k * inner + segment * SEGMENT; }
     __device__ __forceinline__ void next() {
         for (segment += FEW_WARPS; segment >= segments; segment -= segments) k++;
@@ -208,7 +215,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
     u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    u8 *room = rooms + warp * ROOM_OF<F>, *beside = rooms + FEW_WARPS * ROOM_OF<F>;
+    u8 *room = rooms + warp * ROOM_OF<F, 1>, *beside = rooms + FEW_WARPS * ROOM_OF<F, 1>;
     float *outputs = (float *)(beside + (F == ANY ? 0 : sharers(e.inner) * ROOM)); // [used + 1][segments][16]
     beside = F == ANY ? room : beside + warp * ROOM;
     const u16 *const middle[1] = {a.middle}, *const shared_middle[1] = {a.middle + (u64)used * e.inner};
@@ -222,12 +229,12 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
         if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];
         __syncthreads();
     };
-    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
-    auto shared_done = [&](const auto &walk, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
-#define OWN(G) Pipe<G, (DEPTH_OF<F, G>), OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
+    auto done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
+    auto shared_done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
+#define OWN(G) Pipe<G, 1, (F == ANY ? DEPTH<G> : DEPTH_OF<F, 1>), OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
 #define BODY(G)                                                                                                                         \
     {                                                                                                                                   \
-        Pipe<G, DEPTH<G>, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        Pipe<G, 1, DEPTH<G>, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
         of_shared.begin();                                                                                                              \
         ready();                                                                                                                        \
         if constexpr (F != ANY) {                                                                                                       \
@@ -282,14 +289,14 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     Matrix down = member(e.down, item.expert);
     const u16 *const input[1] = {a.middle + (u64)pairs[g] * e.inner};
     float total[4] = {}, scale = unscale(down.format);
-    auto done = [&](const auto &, const float (&sum)[1][4]) {
+    auto done = [&](const auto &, int, const float (&sum)[1][4]) {
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F>;
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1>;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, (DEPTH_OF<F, G>), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        Pipe<G, 1, (F == ANY ? DEPTH<G> : DEPTH_OF<F, 1>), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }

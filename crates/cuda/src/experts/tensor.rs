@@ -124,10 +124,14 @@ const FEW_KERNELS: [Kernel; 9] = [
     Kernel::HalfExpertsOut8Q2,
 ];
 
-/// Bytes of the pieces that the warps of a block hold: of `narrow`, for which there is a kernel, two of so
-/// many bytes a block of columns in each row, of any other format one.
-fn rooms(format: u32, narrow: Format, bytes: usize) -> usize {
-    FEW_WARPS * if format == narrow as u32 { 2 * 16 * 2 * bytes } else { ROOM }
+/// Bytes of the pieces that a warp holds of the inputs of IQ2_XXS: three times a tile of gate and of up.
+const INPUT_ROOM: (Format, usize) = (Format::Iq2Xxs, 3 * 2 * 16 * (64 + 8));
+/// The same of the outputs of Q2_K: two times two tiles.
+const OUTPUT_ROOM: (Format, usize) = (Format::Q2K, 2 * 2 * 16 * (64 + 20));
+
+/// Bytes of the pieces that the warps of a block hold of a format: there are kernels for one.
+fn rooms(format: u32, (known, room): (Format, usize)) -> usize {
+    FEW_WARPS * if format == known as u32 { room } else { ROOM }
 }
 
 /// Kernels for many rows, by the vectors that a block takes.
@@ -203,8 +207,8 @@ pub fn run(
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
-    let input_rooms = table_bytes(gate) + rooms(gate, Format::Iq2Xxs, 64 + 16);
-    let output_rooms = table_bytes(down) + rooms(down, Format::Q2K, 64 + 40);
+    let input_rooms = table_bytes(gate) + rooms(gate, INPUT_ROOM);
+    let output_rooms = table_bytes(down) + rooms(down, OUTPUT_ROOM);
     let most_passes = most_passes(input_rooms, hidden, rows);
     if rows == 1 {
         // All blocks at once, if they fit.
@@ -292,7 +296,7 @@ mod tests {
     fn blocks_of_few_rows_fit_whatever_the_published_width() {
         let iq2 = Format::Iq2Xxs as u32;
         for (hidden, wanted) in [(4096, 3), (7168, 1)] {
-            for rooms in [FEW_WARPS * ROOM, table_bytes(iq2) + rooms(iq2, Format::Iq2Xxs, 80)] {
+            for rooms in [FEW_WARPS * ROOM, table_bytes(iq2) + rooms(iq2, INPUT_ROOM)] {
                 for rows in [1, 2, 8, 16] {
                     let passes = most_passes(rooms, hidden, rows);
                     assert!(passes >= wanted);

@@ -27,8 +27,8 @@ pub struct MatrixRef {
     pub rows: u32,
     /// Inputs.
     pub cols: u32,
-    /// Rounds the structure up to a multiple of its alignment.
-    pub unused: u32,
+    /// 1 where it lies in tiles, see `weights.cuh`.
+    pub tiled: u32,
 }
 
 /// Matrices of one shape and format, one behind the other.

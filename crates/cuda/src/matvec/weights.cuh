@@ -1,5 +1,5 @@
 // Weights as they lie on the card: the codes of a matrix in one plane, what scales them in another.
-// `upload::planes` says which bytes of a block go where; `ds4_quant` says what they mean.
+// `upload` says which bytes of a block go where; `ds4_quant` says what they mean.
 
 enum Format { F32, F16, BF16, Q8_0, Q4_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, MXFP4, FP8, FP4 };
 
@@ -9,7 +9,37 @@ struct Matrix {
     u32 format;
     u32 rows;
     u32 cols;
-    u32 unused;
+    u32 tiled; // 1: in tiles, see below; 0: row after row
+};
+
+// Bytes of codes, and of scales, of 256 columns; and by how much chunks trade places.
+//
+// A matrix of one of these formats with a multiple of 256 columns lies in tiles of 16 rows, a strip, by a block
+// of 256 columns; the tiles of a strip follow one another. First come a tile's codes, row after row, then its
+// scales. In odd rows chunks of codes trade places, so that rows that are read together from shared memory have
+// different banks. The last strip has memory for all of its 16 rows. (The scales of FP8 lie elsewhere.)
+template <int F> struct Widths;
+template <> struct Widths<F16> { static const u32 codes = 512, scales = 0, swap = 16; };
+template <> struct Widths<Q8_0> { static const u32 codes = 256, scales = 16, swap = 64; };
+template <> struct Widths<FP8> { static const u32 codes = 256, scales = 0, swap = 64; };
+template <> struct Widths<MXFP4> { static const u32 codes = 128, scales = 8, swap = 16; };
+template <> struct Widths<FP4> { static const u32 codes = 128, scales = 8, swap = 16; };
+template <> struct Widths<IQ2_XXS> { static const u32 codes = 64, scales = 8, swap = 0; };
+template <> struct Widths<Q2_K> { static const u32 codes = 64, scales = 20, swap = 0; };
+template <> struct Widths<Q4_K> { static const u32 codes = 128, scales = 16, swap = 16; };
+
+template <int F> constexpr u32 TILE_BYTES = 16 * (Widths<F>::codes + Widths<F>::scales);
+
+// A row's block of 256 columns.
+template <int F> struct Tiled {
+    const u8 *codes, *scales;
+    u32 swap;
+    __device__ __forceinline__ Tiled(const Matrix &m, u32 row, u32 block) {
+        const u8 *tile = m.codes + ((u64)(row / 16) * (m.cols / 256) + block) * TILE_BYTES<F>;
+        codes = tile + row % 16 * Widths<F>::codes, scales = tile + 16 * Widths<F>::codes + row % 16 * Widths<F>::scales, swap = row % 2 * Widths<F>::swap;
+    }
+    // Four bytes of codes.
+    __device__ __forceinline__ u32 word(u32 at) const { return __ldg((const u32 *)(codes + (at ^ swap))); }
 };
 
 // Matrices of one shape and format, one behind the other.
@@ -59,52 +89,83 @@ __device__ __forceinline__ float4 scaled(float4 q, float scale, float min) {
 // Four neighbouring weights of a row; `c` is a multiple of four.
 template <int F> __device__ __forceinline__ float4 weight4(const Matrix &m, u32 row, u32 c) {
     if (F == F32) return __ldg((const float4 *)m.codes + ((u64)row * m.cols + c) / 4);
+    const u32 i = c % 256;
     if (F == F16 || F == BF16) {
-        uint2 h = __ldg((const uint2 *)m.codes + ((u64)row * m.cols + c) / 4);
+        uint2 h;
+        if (F == F16 && m.tiled) {
+            Tiled<F16> of(m, row, c / 256);
+            h = __ldg((const uint2 *)(of.codes + (2 * i ^ of.swap)));
+        } else {
+            h = __ldg((const uint2 *)m.codes + ((u64)row * m.cols + c) / 4);
+        }
         if (F == BF16)
             return make_float4(bf16_to_f32((u16)h.x), bf16_to_f32((u16)(h.x >> 16)), bf16_to_f32((u16)h.y), bf16_to_f32((u16)(h.y >> 16)));
         return make_float4(f16_to_f32((u16)h.x), f16_to_f32((u16)(h.x >> 16)), f16_to_f32((u16)h.y), f16_to_f32((u16)(h.y >> 16)));
     }
     if (F == Q8_0) {
-        u32 q = __ldg((const u32 *)m.codes + ((u64)row * m.cols + c) / 4);
-        float d = half_at(m.scales + ((u64)row * (m.cols / 32) + c / 32) * 2);
+        u32 q;
+        float d;
+        if (m.tiled) {
+            // Codes in tiles are 128 more.
+            Tiled<Q8_0> of(m, row, c / 256);
+            q = of.word(i) ^ 0x80808080u, d = half_at(of.scales + i / 32 * 2);
+        } else {
+            q = __ldg((const u32 *)m.codes + ((u64)row * m.cols + c) / 4), d = half_at(m.scales + ((u64)row * (m.cols / 32) + c / 32) * 2);
+        }
         return make_float4(d * (float)(signed char)q, d * (float)(signed char)(q >> 8), d * (float)(signed char)(q >> 16), d * (float)(signed char)(q >> 24));
     }
-    if (F == Q4_0 || F == MXFP4) {
+    if (F == MXFP4) {
         u64 block = (u64)row * (m.cols / 32) + c / 32;
-        u32 i = c % 32;
-        u32 q = __ldg((const u32 *)(m.codes + block * 16 + i % 16)) >> (i / 16 * 4);
-        if (F == Q4_0) {
-            float d = half_at(m.scales + block * 2);
-            return scaled(bytes_to_float4(q & 0x0f0f0f0fu), d, 8.0f * d);
+        u32 at = c % 16, q;
+        const u8 *scale = m.scales + block;
+        if (m.tiled) {
+            Tiled<MXFP4> of(m, row, c / 256);
+            q = of.word(i / 32 * 16 + at), scale = of.scales + i / 32;
+        } else {
+            q = __ldg((const u32 *)(m.codes + block * 16 + at));
         }
-        float d = e8m0_to_f32(m.scales[block]);
+        q >>= c % 32 / 16 * 4;
+        float d = e8m0_to_f32(*scale);
         return make_float4(e2m1_to_f32(q) * d, e2m1_to_f32(q >> 8) * d, e2m1_to_f32(q >> 16) * d, e2m1_to_f32(q >> 24) * d);
     }
+    if (F == Q4_0) {
+        u64 block = (u64)row * (m.cols / 32) + c / 32;
+        u32 q = __ldg((const u32 *)(m.codes + block * 16 + c % 16)) >> (c % 32 / 16 * 4);
+        float d = half_at(m.scales + block * 2);
+        return scaled(bytes_to_float4(q & 0x0f0f0f0fu), d, 8.0f * d);
+    }
     if (F == FP4) {
-        u32 q = __ldg((const u16 *)m.codes + ((u64)row * m.cols + c) / 4);
-        float d = e8m0_to_f32(m.scales[(u64)row * ((m.cols + 31) / 32) + c / 32]);
+        u32 q;
+        const u8 *scale = m.scales + (u64)row * ((m.cols + 31) / 32) + c / 32;
+        if (m.tiled) {
+            Tiled<FP4> of(m, row, c / 256);
+            q = __ldg((const u16 *)(of.codes + (i / 2 ^ of.swap))), scale = of.scales + i / 32;
+        } else {
+            q = __ldg((const u16 *)m.codes + ((u64)row * m.cols + c) / 4);
+        }
+        float d = e8m0_to_f32(*scale);
         return make_float4(e2m1_to_f32(q) * d, e2m1_to_f32(q >> 4) * d, e2m1_to_f32(q >> 8) * d, e2m1_to_f32(q >> 12) * d);
     }
     if (F == FP8) {
-        u32 q = __ldg((const u32 *)m.codes + ((u64)row * m.cols + c) / 4);
+        u32 q = m.tiled ? Tiled<FP8>(m, row, c / 256).word(i) : __ldg((const u32 *)m.codes + ((u64)row * m.cols + c) / 4);
         float d = e8m0_to_f32(m.scales[(u64)(row / 128) * ((m.cols + 127) / 128) + c / 128]);
         return make_float4(e4m3_to_f32(q & 255) * d, e4m3_to_f32(q >> 8 & 255) * d, e4m3_to_f32(q >> 16 & 255) * d, e4m3_to_f32(q >> 24) * d);
     }
-    u64 block = (u64)row * (m.cols / 256) + c / 256;
-    u32 i = c % 256;
     if (F == Q2_K) {
-        u32 q = __ldg((const u32 *)(m.codes + block * 64 + i / 128 * 32 + i % 32)) >> (i % 128 / 32 * 2);
-        const u8 *meta = m.scales + block * 20;
+        Tiled<Q2_K> of(m, row, c / 256);
+        u32 q = of.word(i / 128 * 32 + i % 32) >> (i % 128 / 32 * 2);
+        const u8 *meta = of.scales;
         u32 s = meta[i / 16];
         return scaled(bytes_to_float4(q & 0x03030303u), half_at(meta + 16) * (float)(s & 15), half_at(meta + 18) * (float)(s >> 4));
     }
     if (F == Q4_K) {
-        u32 q = __ldg((const u32 *)(m.codes + block * 128 + i / 64 * 32 + i % 32)) >> (i / 32 % 2 * 4);
+        Tiled<Q4_K> of(m, row, c / 256);
+        u32 q = of.word(i / 64 * 32 + i % 32) >> (i / 32 % 2 * 4);
         float scale, min;
-        scale_and_min(m.scales + block * 16, i / 32, scale, min);
+        scale_and_min(of.scales, i / 32, scale, min);
         return scaled(bytes_to_float4(q & 0x0f0f0f0fu), scale, min);
     }
+    u64 block = (u64)row * (m.cols / 256) + c / 256;
     if (F == Q5_K) {
         const u8 *codes = m.codes + block * 160;
         u32 fifth = __ldg((const u32 *)(codes + i % 32)) >> (i / 32) & 0x01010101u;
@@ -123,7 +184,8 @@ template <int F> __device__ __forceinline__ float4 weight4(const Matrix &m, u32 
         return scaled(bytes_to_float4(low | high << 4), scale, 32.0f * scale);
     }
     // IQ2_XXS, as `split_iq2` has left it.
-    uint2 group = __ldg((const uint2 *)(m.codes + block * 64) + i / 32), sizes = __ldg((const uint2 *)(m.scales + block * 8));
+    Tiled<IQ2_XXS> of(m, row, c / 256);
+    uint2 group = __ldg((const uint2 *)of.codes + i / 32), sizes = __ldg((const uint2 *)of.scales);
     u32 magnitudes = (u32)(__ldg(&IQ2_XXS_GRID[group.x >> (i % 32 / 8 * 8) & 255]) >> (i % 8 * 8));
     u32 signs = group.y >> (i % 32 / 2);
     float scale = f16_to_f32((u16)sizes.y) * ((float)(sizes.x >> (i / 32 * 4) & 15) + 0.5f) * 0.25f;
@@ -179,7 +241,12 @@ __device__ __forceinline__ void lane_dots(const Matrix &m, u32 row, const float 
 #pragma unroll 4
         for (u32 c = 8 * lane; c < m.cols; c += 256) {
             float4 v, w;
-            halves8<F>(__ldcs((const uint4 *)m.codes + ((u64)row * m.cols + c) / 8), v, w);
+            const u8 *at = m.codes + 2 * ((u64)row * m.cols + c);
+            if (F == F16 && m.tiled) {
+                Tiled<F16> of(m, row, c / 256);
+                at = of.codes + (2 * (c % 256) ^ of.swap);
+            }
+            halves8<F>(__ldcs((const uint4 *)at), v, w);
 #pragma unroll
             for (int t = 0; t < T; t++) {
                 add_product(sum[t], v, *(const float4 *)(x[t] + c));

@@ -7,31 +7,8 @@
 // What comes out is the weight times a power of two that keeps the digits of small weights: 16, for E2M1
 // codes a 16th, for halves themselves 1. `unscale` takes it out again.
 
-// Where the codes of a row lie, in the card's memory or in shared memory, and what scales them. In shared
-// memory chunks of odd rows trade places, so that rows that are read together have different banks.
-struct Span {
-    const u8 *codes, *scales;
-    u32 swap;
-    __device__ __forceinline__ uint4 chunk(u32 at) const { return *(const uint4 *)(codes + (at ^ swap)); }
-};
-
-// Bytes of codes, and of scales, of 256 columns; and by how much chunks trade places.
-template <int F> struct Widths;
-template <> struct Widths<F16> { static const u32 codes = 512, scales = 0, swap = 16; };
-template <> struct Widths<Q8_0> { static const u32 codes = 256, scales = 16, swap = 64; };
-template <> struct Widths<FP8> { static const u32 codes = 256, scales = 0, swap = 64; };
-template <> struct Widths<MXFP4> { static const u32 codes = 128, scales = 8, swap = 16; };
-template <> struct Widths<FP4> { static const u32 codes = 128, scales = 8, swap = 16; };
-template <> struct Widths<IQ2_XXS> { static const u32 codes = 64, scales = 8, swap = 64; };
-template <> struct Widths<Q2_K> { static const u32 codes = 64, scales = 20, swap = 64; };
-template <> struct Widths<Q4_K> { static const u32 codes = 128, scales = 16, swap = 16; };
-
-// A row of a matrix, from its first column.
-template <int F> __device__ __forceinline__ Span span_of(const Matrix &m, u32 row) {
-    u64 blocks = (u64)row * (m.cols / 256);
-    const u8 *tiles = m.scales + (u64)(row / 128) * ((m.cols + 127) / 128);
-    return Span{m.codes + blocks * Widths<F>::codes, F == FP8 ? tiles : m.scales + blocks * Widths<F>::scales, 0};
-}
+// What scales the blocks of a row, where that does not lie in tiles.
+__device__ __forceinline__ const u8 *scales_of_128(const Matrix &m, u32 row) { return m.scales + (u64)(row / 128) * ((m.cols + 127) / 128); }
 
 __device__ __forceinline__ u32 word(uint4 v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
@@ -60,6 +37,56 @@ __device__ __forceinline__ void fill(Iq2Table &table) {
     }
 }
 
+// ------------------------------------------------------------------ tiles in shared memory
+
+// Reads what copies, which the compiler knows nothing of, have brought there.
+__device__ __forceinline__ uint4 staged16(u32 at) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
+    return v;
+}
+
+__device__ __forceinline__ uint2 staged8(u32 at) {
+    uint2 v;
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at));
+    return v;
+}
+
+__device__ __forceinline__ u32 staged4(u32 at) {
+    u32 v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
+    return v;
+}
+
+__device__ __forceinline__ u32 staged2(u32 at) {
+    u16 v;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at));
+    return v;
+}
+
+// What a lane reads of a row, and of those a multiple of two rows further on. Whether a chunk has traded its
+// place follows from where it would lie, which is known when the kernel is compiled, and from the row, which is
+// not: so there are two beginnings to count from.
+template <int F> struct Span {
+    u32 codes, traded, scales;
+    const u8 *beside; // where scales do not lie in tiles: those of the block
+    // `lane`: where the lane's first chunk would lie.
+    __device__ __forceinline__ Span(u32 codes_at, u32 scales_at, u32 row, u32 lane, const u8 *beside) : scales(scales_at + row * Widths<F>::scales), beside(beside) {
+        u32 swap = row % 2 * Widths<F>::swap, begin = codes_at + row * Widths<F>::codes + lane;
+        codes = begin + swap, traded = begin - swap;
+    }
+    __device__ __forceinline__ Span further(u32 bytes) const {
+        Span span = *this;
+        span.codes += bytes, span.traded += bytes, span.scales += bytes;
+        return span;
+    }
+    __device__ __forceinline__ uint4 chunk(u32 rows, u32 at) const { return staged16((at & Widths<F>::swap ? traded : codes) + rows * Widths<F>::codes + at); }
+    __device__ __forceinline__ u32 scales_of(u32 rows) const { return scales + rows * Widths<F>::scales; }
+};
+
+// A number below 1024 as a half, twice.
+__device__ __forceinline__ u32 small_pair(u32 n) { return pair_sub(__byte_perm(n | 0x6400u, 0, 0x1010), 0x64006400u); }
+
 // The formats without a decoder of their own go by way of floats.
 static const int OTHER = -1;
 
@@ -74,6 +101,7 @@ __device__ __noinline__ void run_by_floats(const Matrix &m, u32 row, u32 column,
     }
 }
 
+// `begin` and `fetch` get the lane's span and how many rows further on their row lies.
 template <int F> struct Codes {
     u32 row, block;
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
@@ -86,11 +114,11 @@ template <> struct Widths<OTHER> { static const u32 codes = 0, scales = 0, swap 
 
 template <> struct Codes<F16> {
     uint4 q[8];
+    __device__ __forceinline__ static u32 lane(u32 t) { return 32 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void begin(const Span &, u32, u32) {}
-    __device__ __forceinline__ void fetch(const Span &row, u32 block, u32 s, u32 t) {
-        u32 at = 512 * block + 128 * s + 32 * t;
-        q[2 * s] = row.chunk(at), q[2 * s + 1] = row.chunk(at + 16);
+    __device__ __forceinline__ void begin(const Span<F16> &, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span<F16> &at, u32 rows, u32 s) {
+        q[2 * s] = at.chunk(rows, 128 * s), q[2 * s + 1] = at.chunk(rows, 128 * s + 16);
     }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
 #pragma unroll
@@ -100,14 +128,15 @@ template <> struct Codes<F16> {
 
 template <> struct Codes<Q8_0> {
     uint4 q[4], scales;
+    __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32) { scales = *(const uint4 *)(row.scales + 16 * block); }
-    __device__ __forceinline__ void fetch(const Span &row, u32 block, u32 s, u32 t) { q[s] = row.chunk(256 * block + 64 * s + 16 * t); }
+    __device__ __forceinline__ void begin(const Span<Q8_0> &at, u32 rows, u32) { scales = staged16(at.scales_of(rows)); }
+    __device__ __forceinline__ void fetch(const Span<Q8_0> &at, u32 rows, u32 s) { q[s] = at.chunk(rows, 64 * s); }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         u32 scale = pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            u32 four = word(q[s], i) ^ 0x80808080u; // 128 more
+            u32 four = word(q[s], i); // 128 more
             w[2 * i] = pair_mul(pair_sub(bytes_above_1024<0>(four), 0x64806480u), scale);
             w[2 * i + 1] = pair_mul(pair_sub(bytes_above_1024<1>(four), 0x64806480u), scale);
         }
@@ -117,9 +146,10 @@ template <> struct Codes<Q8_0> {
 template <> struct Codes<FP8> {
     uint4 q[4];
     u32 scales;
+    __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * s + 16 * t; }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32) { scales = row.scales[2 * block] | row.scales[2 * block + 1] << 8; }
-    __device__ __forceinline__ void fetch(const Span &row, u32 block, u32 s, u32 t) { q[s] = row.chunk(256 * block + 64 * s + 16 * t); }
+    __device__ __forceinline__ void begin(const Span<FP8> &at, u32 rows, u32) { scales = at.beside[0] | at.beside[1] << 8; }
+    __device__ __forceinline__ void fetch(const Span<FP8> &at, u32 rows, u32 s) { q[s] = at.chunk(rows, 64 * s); }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         // A code's fields, moved to where a half has them, are its value over 2^8.
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 8 + 4);
@@ -136,12 +166,13 @@ template <> struct Codes<FP8> {
 template <> struct Codes<MXFP4> {
     uint4 q[2];
     u32 scales;
+    __device__ __forceinline__ static u32 lane(u32 t) { return 32 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
-        q[0] = row.chunk(128 * block + 32 * t), q[1] = row.chunk(128 * block + 32 * t + 16);
-        scales = *(const u16 *)(row.scales + 8 * block + 2 * t);
+    __device__ __forceinline__ void begin(const Span<MXFP4> &at, u32 rows, u32 t) {
+        q[0] = at.chunk(rows, 0), q[1] = at.chunk(rows, 16);
+        scales = staged2(at.scales_of(rows) + 2 * t);
     }
-    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span<MXFP4> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         // A code's fields, moved to where a half has them, are its value over 2^14.
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
@@ -159,12 +190,13 @@ template <> struct Codes<MXFP4> {
 template <> struct Codes<FP4> {
     uint4 q[2];
     u32 scales;
+    __device__ __forceinline__ static u32 lane(u32 t) { return 32 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
-        q[0] = row.chunk(128 * block + 32 * t), q[1] = row.chunk(128 * block + 32 * t + 16);
-        scales = *(const u16 *)(row.scales + 8 * block + 2 * t);
+    __device__ __forceinline__ void begin(const Span<FP4> &at, u32 rows, u32 t) {
+        q[0] = at.chunk(rows, 0), q[1] = at.chunk(rows, 16);
+        scales = staged2(at.scales_of(rows) + 2 * t);
     }
-    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span<FP4> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32, u32 (&w)[8]) const {
         u32 scale = e8m0_power(scales >> (s / 2 * 8) & 255, 14 - 4);
 #pragma unroll
@@ -187,13 +219,14 @@ template <> struct Codes<IQ2_XXS> {
     struct Looked {
         uint4 eights[2];
     };
+    __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
-        q = row.chunk(64 * block + 16 * t);
-        uint2 scales = *(const uint2 *)(row.scales + 8 * block);
+    __device__ __forceinline__ void begin(const Span<IQ2_XXS> &at, u32 rows, u32 t) {
+        q = at.chunk(rows, 0);
+        uint2 scales = staged8(at.scales_of(rows));
         sizes = scales.x >> (8 * t), factor = __byte_perm(scales.y, 0, 0x1010);
     }
-    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span<IQ2_XXS> &, u32, u32) {}
     // `column`: the lane's, in the table.
     __device__ __forceinline__ Looked look(u32 column, u32 s) const {
         Looked looked;
@@ -204,9 +237,8 @@ template <> struct Codes<IQ2_XXS> {
     }
     __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 (&w)[8]) const {
         u32 signs = s < 2 ? q.y : q.w;
-        // d (n + 1/2) / 4, times 16: 4 n + 2 becomes a half behind 1024.
-        u32 above = ((s < 2 ? sizes << 2 : sizes >> 2) & 0x3c) | 0x6402;
-        u32 size = pair_mul(factor, pair_sub(__byte_perm(above, 0, 0x1010), 0x64006400u));
+        // d (n + 1/2) / 4, times 16.
+        u32 size = pair_mul(factor, small_pair(((s < 2 ? sizes << 2 : sizes >> 2) & 0x3c) | 2));
 #pragma unroll
         for (u32 i = 0; i < 2; i++)
 #pragma unroll
@@ -218,18 +250,19 @@ template <> struct Codes<IQ2_XXS> {
 template <> struct Codes<Q2_K> {
     uint4 q;
     u32 first, second, sizes;
+    __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return t / 2 * 128 + 32 * s + 16 * (t % 2); }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
-        q = row.chunk(64 * block + 16 * t);
-        const u8 *meta = row.scales + 20 * block;
-        first = *(const u32 *)(meta + t / 2 * 8), second = *(const u32 *)(meta + t / 2 * 8 + 4);
-        sizes = *(const u32 *)(meta + 16);
+    __device__ __forceinline__ void begin(const Span<Q2_K> &at, u32 rows, u32 t) {
+        q = at.chunk(rows, 0);
+        u32 meta = at.scales_of(rows);
+        first = staged4(meta + t / 2 * 8), second = staged4(meta + t / 2 * 8 + 4);
+        sizes = staged4(meta + 16);
     }
-    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span<Q2_K> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
-        u32 times = both(16.0f * f16_to_f32((u16)sizes) * (float)(code & 15));
-        u32 less = both(-16.0f * f16_to_f32((u16)(sizes >> 16)) * (float)(code >> 4));
+        u32 times = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x1010), SIXTEEN), small_pair(code & 15));
+        u32 less = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x3232), SIXTEEN ^ 0x80008000u), small_pair(code >> 4));
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             u32 four = word(q, i) >> (2 * s) & 0x03030303u;
@@ -241,20 +274,21 @@ template <> struct Codes<Q2_K> {
 
 template <> struct Codes<Q4_K> {
     uint4 q[2], meta;
+    __device__ __forceinline__ static u32 lane(u32 t) { return 32 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 32 * (s % 2) + 16 * (s / 2); }
-    __device__ __forceinline__ void begin(const Span &row, u32 block, u32 t) {
-        q[0] = row.chunk(128 * block + 32 * t), q[1] = row.chunk(128 * block + 32 * t + 16);
-        meta = *(const uint4 *)(row.scales + 16 * block);
+    __device__ __forceinline__ void begin(const Span<Q4_K> &at, u32 rows, u32 t) {
+        q[0] = at.chunk(rows, 0), q[1] = at.chunk(rows, 16);
+        meta = staged16(at.scales_of(rows));
     }
-    __device__ __forceinline__ void fetch(const Span &, u32, u32, u32) {}
+    __device__ __forceinline__ void fetch(const Span<Q4_K> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
         // Six bits each: of the first four sub-blocks whole, of the others four and two.
         u32 j = 2 * t + s % 2, shift = j % 4 * 8;
         u32 a = meta.y >> shift, b = meta.z >> shift, c = meta.w >> shift;
         u32 scale = j < 4 ? a & 63 : (c & 15) | (a >> 2 & 48);
         u32 minimum = j < 4 ? b & 63 : (c >> 4 & 15) | (b >> 2 & 48);
-        u32 times = both(16.0f * f16_to_f32((u16)meta.x) * (float)scale);
-        u32 less = both(-16.0f * f16_to_f32((u16)(meta.x >> 16)) * (float)minimum);
+        u32 times = pair_mul(pair_mul(__byte_perm(meta.x, 0, 0x1010), SIXTEEN), small_pair(scale));
+        u32 less = pair_mul(pair_mul(__byte_perm(meta.x, 0, 0x3232), SIXTEEN ^ 0x80008000u), small_pair(minimum));
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             u32 four = word(q[s / 2], i) >> (s % 2 * 4) & 0x0f0f0f0fu;

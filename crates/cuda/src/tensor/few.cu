@@ -31,10 +31,17 @@ struct FewProductsArgs {
 
 __device__ __forceinline__ u32 segments_of(u32 cols) { return (cols + SEGMENT - 1) / SEGMENT; }
 
+// What the compiler cannot see to be global memory.
+__device__ __forceinline__ uint4 global16(const u16 *x) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(x));
+    return v;
+}
+
 // The activations of one run of columns for 8 vectors, as the tensor product wants them.
 struct Runs {
     uint4 low, high;
-    __device__ __forceinline__ void load(const u16 *x) { low = *(const uint4 *)x, high = *((const uint4 *)x + 1); }
+    __device__ __forceinline__ void load(const u16 *x) { low = global16(x), high = global16(x + 8); }
 };
 
 // A run of two rows of weights with a run of activations.
@@ -48,13 +55,13 @@ __device__ __forceinline__ void mma_run(float (&d)[4], const u32 (&a)[8], const 
 // What a lane holds of 16 rows of weights: a block of two of them.
 template <int F> struct Tile {
     Codes<F> a, b;
-    __device__ __forceinline__ void begin(const Span &upper, const Span &lower, u32 block) {
-        a.begin(upper, block, threadIdx.x % 4);
-        b.begin(lower, block, threadIdx.x % 4);
+    __device__ __forceinline__ void begin(const Span<F> &at) {
+        a.begin(at, 0, threadIdx.x % 4);
+        b.begin(at, 8, threadIdx.x % 4);
     }
-    __device__ __forceinline__ void fetch(const Span &upper, const Span &lower, u32 block, u32 s) {
-        a.fetch(upper, block, s, threadIdx.x % 4);
-        b.fetch(lower, block, s, threadIdx.x % 4);
+    __device__ __forceinline__ void fetch(const Span<F> &at, u32 s) {
+        a.fetch(at, 0, s);
+        b.fetch(at, 8, s);
     }
 };
 
@@ -63,8 +70,8 @@ template <> struct Tile<OTHER> {
 };
 
 // As many activations as are asked for at once: there are no registers for more. `x` are the lane's vectors
-// in each group of 8, at a block; lanes whose vector does not exist take another one's, and what comes out
-// is not looked at.
+// in each group of 8, at its first run of a block; lanes whose vector does not exist take another one's, and
+// what comes out is not looked at.
 template <int F, int N> struct Inputs {
     static const u32 together = N == 1 && sizeof(Tile<F>) < 192 ? 4 : 2;
     Runs runs[N][together];
@@ -72,7 +79,7 @@ template <int F, int N> struct Inputs {
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, threadIdx.x % 4));
+            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, 0));
     }
 };
 
@@ -127,14 +134,34 @@ __device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_g
 
 template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
-// 16 rows of weights, from their first column. Rows beyond the matrix's last are that.
-template <int F> struct Strip {
-    const u8 *codes, *scales;
-    u32 last;
-    __device__ __forceinline__ Strip(const Matrix &m, u32 row) {
-        Span span = span_of<F>(m, row);
-        codes = span.codes, scales = span.scales, last = m.rows - 1 - row;
+// The same, a known number of bytes further on.
+template <u32 AT> __device__ __forceinline__ void copy_further(u32 shared, const u8 *global) {
+    asm volatile("cp.async.cg.shared.global [%0 + %2], [%1 + %2], 16;" ::"r"(shared), "l"(global), "n"(AT) : "memory");
+}
+
+// A warp asks for so many bytes, a multiple of 16: `to` and `from` are the lane's.
+template <u32 BYTES, u32 AT = 0> __device__ __forceinline__ void ask_line(u32 to, const u8 *from) {
+    if constexpr (AT + 512 <= BYTES) {
+        copy_further<AT>(to, from);
+        ask_line<BYTES, AT + 512>(to, from);
+    } else if constexpr (AT < BYTES) {
+        if (threadIdx.x % 32 < (BYTES - AT) / 16) copy_further<AT>(to, from);
     }
+}
+
+// The compiler would rather compute a number anew than keep it in a register; this one it has to keep.
+template <class T> __device__ __forceinline__ void keep_at_hand(T &x) {
+    if constexpr (sizeof(T) == 8)
+        asm("" : "+l"(x));
+    else
+        asm("" : "+r"(x));
+}
+
+// 16 rows of weights, from their first column.
+template <int F> struct Strip {
+    const u8 *tiles, *beside; // `beside`: the scales of FP8
+    __device__ __forceinline__ Strip(const Matrix &m, u32 row)
+        : tiles(m.codes + (u64)(row / 16) * (m.cols / 256) * TILE_BYTES<F>), beside(F == FP8 ? scales_of_128(m, row) : nullptr) {}
 };
 
 template <> struct Strip<OTHER> {
@@ -143,14 +170,11 @@ template <> struct Strip<OTHER> {
     __device__ __forceinline__ Strip(const Matrix &of, u32 first) : m(of), row(first) {}
 };
 
-// So many columns of 16 rows as a warp keeps in shared memory at a time: half a segment, or, of few bits, a
-// whole one. What scales a row is copied in chunks of 16 bytes, so it may begin within the first; rows of 80
-// bytes instead of 64 lie in different banks.
-template <int F> struct Piece {
-    static const u32 blocks = Widths<F>::codes > 64 ? 1 : 2, per_segment = 2 / blocks;
-    static const u32 codes = blocks * Widths<F>::codes;
-    static const u32 scales = F == Q2_K ? 80 : (blocks * Widths<F>::scales + 15) / 16 * 16 + (Widths<F>::scales % 16 ? 16 : 0);
-    static const u32 bytes = 16 * (codes + scales);
+// What a warp keeps of weights at a time: of each of M matrices that meet the same columns a tile, or, of one of
+// few bits, the two of a segment.
+template <int F, int M = 1> struct Piece {
+    static const u32 blocks = M == 1 && Widths<F>::codes <= 64 ? 2 : 1, per_segment = 2 / blocks;
+    static const u32 each = blocks * TILE_BYTES<F>, bytes = M * each;
 };
 
 // What a warp has for the pieces of one format, and how many of them fit.
@@ -158,92 +182,50 @@ static const u32 ROOM = 16 * 2 * (256 + 16);
 template <int F> constexpr int DEPTH = ROOM / Piece<F>::bytes < 4 ? ROOM / Piece<F>::bytes : 4;
 template <> constexpr int DEPTH<OTHER> = 1;
 
-// Where what scales a row of a piece begins.
-template <int F> __device__ __forceinline__ const u8 *scales_at(const Strip<F> &of, u32 r, u32 blocks, u32 block) {
-    return of.scales + (u64)min(r, of.last) * (blocks * Widths<F>::scales) + block * Widths<F>::scales;
-}
-
-// Asks for the piece of a strip, whose matrix has so many blocks of columns, that begins with `block`.
-template <int F> __device__ __forceinline__ void stage(u8 *room, const Strip<F> &of, u32 blocks, u32 block) {
-    const u32 chunks = Piece<F>::codes / 16, lines = 32 / chunks;
-    u32 lane = threadIdx.x % 32, line = lane / chunks, at = lane % chunks * 16;
-    u32 here = min(Piece<F>::blocks, blocks - block);
-    const u8 *codes = of.codes + block * Widths<F>::codes + at;
-    if (at < here * Widths<F>::codes)
-#pragma unroll
-        for (u32 r = 0; r < 16; r += lines)
-            copy_async(room + (line + r) * Piece<F>::codes + (at ^ ((line + r) % 2 * Widths<F>::swap)), codes + (u64)min(line + r, of.last) * (blocks * Widths<F>::codes));
-    if constexpr (Piece<F>::scales > 0) {
-        const u32 parts = F == Q2_K ? 4 : Piece<F>::scales / 16;
-#pragma unroll
-        for (u32 k = 0; k < parts; k += 2) {
-            u32 i = lane + 16 * k, r = i / parts, part = i % parts * 16;
-            const u8 *scales = scales_at<F>(of, r, blocks, block);
-            u32 skew = Widths<F>::scales % 16 ? (u32)(u64)scales % 16 : 0;
-            if (r < 16 && part < skew + here * Widths<F>::scales) copy_async(room + 16 * Piece<F>::codes + r * Piece<F>::scales + part, scales - skew + part);
-        }
-    }
-}
-
-// A row of a piece that has come.
-template <int F> __device__ __forceinline__ Span staged(const u8 *room, const Strip<F> &of, u32 r, u32 blocks, u32 block) {
-    const u8 *scales = room + 16 * Piece<F>::codes + r * Piece<F>::scales;
-    if (Widths<F>::scales % 16) scales += (u32)(u64)scales_at<F>(of, r, blocks, block) % 16;
-    if (F == FP8) scales = of.scales + 2 * block;
-    return Span{room + r * Piece<F>::codes, scales, r % 2 * Widths<F>::swap};
-}
-
-// A piece times up to 8 N vectors; `x` as in `Inputs`, at the piece's first column.
-template <int F, int N>
-__device__ __forceinline__ void multiply_piece(const u8 *room, const Strip<F> &of, u32 blocks, u32 block, const u16 *const (&x)[N], Inputs<F, N> &inputs, u32 column, float (&sum)[N][4]) {
-    const Matrix not_needed = {};
-    u32 g = threadIdx.x % 32 / 4, here = min(Piece<F>::blocks, blocks - block);
-    Span upper = staged<F>(room, of, g, blocks, block), lower = staged<F>(room, of, g + 8, blocks, block);
-#pragma unroll 1
-    for (u32 k = 0; k < here; k++) {
-        Tile<F> tile;
-        tile.begin(upper, lower, k);
-        const u16 *columns[N];
-#pragma unroll
-        for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
-        if (Piece<F>::blocks > 1 && k > 0) inputs.load(columns, 0);
-        few_block<F, N>(not_needed, tile, columns, inputs, column, sum, [&](u32 s) { tile.fetch(upper, lower, k, s); });
-    }
-}
-
-template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 blocks, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
-    u32 g = threadIdx.x % 32 / 4, here = min(Piece<OTHER>::blocks, blocks - block);
-    for (u32 k = 0; k < here; k++) {
-        Tile<OTHER> tile;
-        tile.a.row = min(of.row + g, of.m.rows - 1), tile.b.row = min(of.row + g + 8, of.m.rows - 1);
-        tile.a.block = tile.b.block = block + k;
-        const u16 *columns[N];
-#pragma unroll
-        for (int n = 0; n < N; n++) columns[n] = x[n] + 256 * k;
-        Inputs<OTHER, N> inputs;
-        inputs.load(columns, 0);
-        few_block<OTHER, N>(of.m, tile, columns, inputs, 0, sum, [](u32) {});
-    }
+template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
+    u32 g = threadIdx.x % 32 / 4;
+    Tile<OTHER> tile;
+    tile.a.row = min(of.row + g, of.m.rows - 1), tile.b.row = min(of.row + g + 8, of.m.rows - 1);
+    tile.a.block = tile.b.block = block;
+    Inputs<OTHER, N> inputs;
+    inputs.load(x, 0);
+    few_block<OTHER, N>(of.m, tile, x, inputs, 0, sum, [](u32) {});
 }
 
 // A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
-// is: its strip, its number among the strip's, and where its input begins; `next` goes to the next.
-template <int F, int D, class Walk> struct Pipe {
-    u8 *room;
+// is: the strip of each of M matrices, its number among the strip's; `next` goes to the next.
+template <int F, int M, int D, class Walk> struct Pipe {
+    u32 to;            // where the lane copies
+    Span<F> span;      // what it reads
     u32 blocks, count; // of the matrices' columns; of segments
     Walk here, ahead;
-    u32 asked, slot;
+    u32 asked, ask_slot, slot;
 
-    __device__ __forceinline__ Pipe(u8 *room, u32 blocks, u32 count, const Walk &walk) : room(room), blocks(blocks), count(count), here(walk), ahead(walk), asked(0), slot(0) {}
+    __device__ __forceinline__ Pipe(u8 *room, u32 blocks, u32 count, const Walk &walk)
+        : to(shared_address(room) + threadIdx.x % 32 * 16),
+          span(shared_address(room), shared_address(room) + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), blocks(blocks), count(count),
+          here(walk), ahead(walk), asked(0), ask_slot(0), slot(0) {
+        keep_at_hand(to), keep_at_hand(span.codes), keep_at_hand(span.scales);
+        if (Widths<F>::swap) keep_at_hand(span.traded);
+    }
 
-    __device__ __forceinline__ void ask(u32 to) {
-        const u32 pieces = Piece<F>::per_segment;
-        if (asked < count * pieces) {
-            u32 block = 2 * ahead.segment + asked % pieces * Piece<F>::blocks;
-            if constexpr (F != OTHER)
-                if (block < blocks) stage<F>(room + to * Piece<F>::bytes, ahead.strip(), blocks, block);
+    __device__ __forceinline__ void ask() {
+        using P = Piece<F, M>;
+        if (asked < count * P::per_segment) {
+            u32 block = 2 * ahead.segment + asked % P::per_segment;
+            u32 at = to + ask_slot * P::bytes;
+            if (block < blocks)
+#pragma unroll
+                for (int m = 0; m < M; m++, at += P::each) {
+                    const u8 *from = ahead.strip(m).tiles + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16);
+                    if (P::blocks > 1 && block + 1 == blocks)
+                        ask_line<TILE_BYTES<F>>(at, from);
+                    else
+                        ask_line<P::each>(at, from);
+                }
             asked++;
-            if (asked % pieces == 0) ahead.next();
+            if (P::per_segment == 1 || asked % 2 == 0) ahead.next();
+            ask_slot = ask_slot + 1 < D ? ask_slot + 1 : 0;
         }
         copies_begun();
     }
@@ -251,33 +233,81 @@ template <int F, int D, class Walk> struct Pipe {
     // Asks for the first weights; what they are multiplied with need not be there yet.
     __device__ __forceinline__ void begin() {
 #pragma unroll
-        for (u32 i = 0; i < D; i++) ask(i);
+        for (u32 i = 0; i < D; i++) ask();
     }
 
-    // `input` are the lane's vectors, `column` its part of a table; `done(walk, sums)` takes what has come out of a segment.
+    // `input` are the lane's vectors, `column` its part of a table; `done(walk, m, sums)` takes what has come out
+    // of a segment of matrix m.
     template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
-        for (u32 i = 0; i < count; i++) {
-            float sum[N][4] = {};
-#pragma unroll 1
-            for (u32 p = 0; p < Piece<F>::per_segment; p++) {
-                u32 block = 2 * here.segment + Piece<F>::blocks * p;
-                const u16 *x[N];
+        using P = Piece<F, M>;
+        const Matrix not_needed = {};
+        const u16 *mine[N];
 #pragma unroll
-                for (int n = 0; n < N; n++) x[n] = input[n] + here.column() + 256 * Piece<F>::blocks * p;
-                if constexpr (F == OTHER) {
-                    multiply_other<N>(here.strip(), blocks, block, x, sum);
-                } else if (block < blocks) {
+        for (int n = 0; n < N; n++) {
+            mine[n] = input[n] + Codes<F>::start(0, threadIdx.x % 4);
+            keep_at_hand(mine[n]);
+        }
+        for (u32 i = 0; i < count; i++) {
+            float sum[M][N][4] = {};
+#pragma unroll 1
+            for (u32 k = 0; k < 2; k++) {
+                u32 block = 2 * here.segment + k, within = P::blocks > 1 ? k : 0;
+                if (block < blocks) {
+                    const u16 *x[N];
+#pragma unroll
+                    for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
                     Inputs<F, N> inputs;
                     inputs.load(x, 0);
-                    copies_done<D - 1>();
-                    __syncwarp();
-                    multiply_piece<F, N>(room + slot * Piece<F>::bytes, here.strip(), blocks, block, x, inputs, column, sum);
-                    __syncwarp();
+                    if (within == 0) {
+                        copies_done<D - 1>();
+                        __syncwarp();
+                    }
+                    Span<F> at = span.further(slot * P::bytes + within * TILE_BYTES<F>);
+#pragma unroll
+                    for (int m = 0; m < M; m++) {
+                        if (F == FP8) at.beside = here.strip(m).beside + 2 * block;
+                        Tile<F> tile;
+                        tile.begin(at);
+                        if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
+                        few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], [&](u32 s) { tile.fetch(at, s); });
+                        at = at.further(P::each);
+                    }
                 }
-                ask(slot);
+                if (within + 1 < P::blocks) continue;
+                __syncwarp();
+                ask();
                 slot = slot + 1 < D ? slot + 1 : 0;
             }
-            done(here, sum);
+#pragma unroll
+            for (int m = 0; m < M; m++) done(here, m, sum[m]);
+            here.next();
+        }
+    }
+};
+
+template <int M, int D, class Walk> struct Pipe<OTHER, M, D, Walk> {
+    u32 blocks, count;
+    Walk here;
+
+    __device__ __forceinline__ Pipe(u8 *, u32 blocks, u32 count, const Walk &walk) : blocks(blocks), count(count), here(walk) {}
+
+    __device__ __forceinline__ void begin() {}
+
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
+        const u16 *mine[N];
+#pragma unroll
+        for (int n = 0; n < N; n++) mine[n] = input[n] + Codes<OTHER>::start(0, threadIdx.x % 4);
+        for (u32 i = 0; i < count; i++) {
+            for (int m = 0; m < M; m++) {
+                float sum[N][4] = {};
+                for (u32 k = 0; k < 2 && 2 * here.segment + k < blocks; k++) {
+                    const u16 *x[N];
+#pragma unroll
+                    for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
+                    multiply_other<N>(here.strip(m), 2 * here.segment + k, x, sum);
+                }
+                done(here, m, sum);
+            }
             here.next();
         }
     }
@@ -287,7 +317,7 @@ template <int F, int D, class Walk> struct Pipe {
 template <int F> struct StripWalk {
     Strip<F> of;
     u32 segment, step;
-    __device__ __forceinline__ Strip<F> strip() const { return of; }
+    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
     __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
     __device__ __forceinline__ void next() { segment += step; }
 };
@@ -345,10 +375,10 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
     const u16 *input[N];
 #pragma unroll
     for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride + (u64)group * p.p.group_stride;
-    auto done = [&](const auto &walk, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
+    auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                             \
     {                                                                                                       \
-        Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
+        Pipe<G, 1, DEPTH<G>, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
         pipe.begin();                                                                                       \
         await();                                                                                            \
         pipe.template end<N>(input, 0, done);                                                               \

@@ -11,8 +11,6 @@ static const u32 HALF_ROWS = 64;
 template <int F> struct Shelf {
     static const bool by_runs = F == F16 || F == Q8_0 || F == FP8;
     static const u32 codes = Widths<F>::codes, scales = Widths<F>::scales, piece = by_runs ? codes / 4 : codes;
-    // Neighbouring rows of 64 bytes have different banks as they lie.
-    static const u32 swap = codes == 64 ? 0 : Widths<F>::swap;
     static const u32 bytes = 2 * HALF_ROWS * (codes + scales);
 };
 
@@ -21,36 +19,35 @@ template <int F> struct Shelf {
 // last are the last.
 template <int F> struct Supply {
     const u8 *codes[4], *scales;
-    u32 first, last, stride; // of the rows of scales
+    u32 first, last, blocks; // of the rows of scales
     u8 *room;
-    __device__ __forceinline__ Supply(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, u8 *room) : room(room) {
-        u32 i = threadIdx.x, blocks = upper.cols / 256;
+    __device__ __forceinline__ Supply(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, u8 *room) : blocks(upper.cols / 256), room(room) {
+        u32 i = threadIdx.x;
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
             const Matrix &m = j < 2 ? upper : lower;
             u32 row = (j < 2 ? upper_row : lower_row) + i / 4 + j % 2 * 32;
-            codes[j] = m.codes + (u64)min(row, m.rows - 1) * blocks * Shelf<F>::codes + i % 4 * 16;
+            codes[j] = Tiled<F>(m, min(row, m.rows - 1), 0).codes + i % 4 * 16;
         }
         const Matrix &m = i < HALF_ROWS ? upper : lower;
         first = (i < HALF_ROWS ? upper_row : lower_row) + i % HALF_ROWS / 32 * 32, last = m.rows - 1;
-        scales = m.scales, stride = blocks * Shelf<F>::scales;
+        scales = m.codes + 16 * Shelf<F>::codes;
     }
     // The runs are asked for in their order, those of one block after those of the other.
     __device__ __forceinline__ void bring(u32 s) {
         const u32 from = Shelf<F>::by_runs ? s * Shelf<F>::piece : 0;
-        u32 i = threadIdx.x, swap = i / 4 % 2 * Shelf<F>::swap;
-        u8 *row = room + i / 4 * Shelf<F>::codes;
+        u8 *row = room + threadIdx.x / 4 * Shelf<F>::codes + threadIdx.x % 4 * 16;
         if (Shelf<F>::by_runs || s == 0) {
 #pragma unroll
             for (u32 at = from; at < from + Shelf<F>::piece; at += 64)
 #pragma unroll
-                for (u32 j = 0; j < 4; j++) copy_async(row + j * 32 * Shelf<F>::codes + ((at + i % 4 * 16) ^ swap), codes[j] + at);
+                for (u32 j = 0; j < 4; j++) copy_async(row + j * 32 * Shelf<F>::codes + at, codes[j] + at);
         }
         if (s == 0) bring_scales();
         if (s != 3) return;
 #pragma unroll
-        for (u32 j = 0; j < 4; j++) codes[j] += Shelf<F>::codes;
-        scales += Shelf<F>::scales;
+        for (u32 j = 0; j < 4; j++) codes[j] += TILE_BYTES<F>;
+        scales += TILE_BYTES<F>;
     }
     // Words side by side, whichever rows they belong to.
     __device__ __forceinline__ void bring_scales() {
@@ -60,7 +57,8 @@ template <int F> struct Supply {
 #pragma unroll
             for (u32 p = 0; p < words; p++) {
                 u32 word = 32 * p + threadIdx.x % 32;
-                const u8 *of = scales + (u64)min(first + word / words, last) * stride + word % words * width;
+                u32 row = min(first + word / words, last);
+                const u8 *of = scales + (u64)(row / 16) * blocks * TILE_BYTES<F> + row % 16 * Shelf<F>::scales + word % words * width;
                 if (width == 16)
                     copy_async(to + word * width, of);
                 else
@@ -98,26 +96,25 @@ template <int F, int N> struct Activations {
 
 // A warp's rows: 16 of either half, as its lanes read them.
 template <int F> struct Rows {
-    Span at[2][2];
-    __device__ __forceinline__ Rows(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const u8 *room) {
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            u32 within = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + i % 2 * 8, row = i / 2 * HALF_ROWS + within;
-            const u8 *scales = room + 2 * HALF_ROWS * Shelf<F>::codes + row * Shelf<F>::scales;
-            if (F == FP8) {
-                const Matrix &m = i < 2 ? upper : lower;
-                scales = span_of<F>(m, min((i < 2 ? upper_row : lower_row) + within, m.rows - 1)).scales;
-            }
-            at[i / 2][i % 2] = Span{room + row * Shelf<F>::codes, scales, row % 2 * Shelf<F>::swap};
-        }
+    Span<F> at[2];
+    __device__ __forceinline__ Rows(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, const u8 *room)
+        : at{half(upper, upper_row, 0, room), half(lower, lower_row, HALF_ROWS, room)} {}
+    __device__ __forceinline__ static Span<F> half(const Matrix &m, u32 first, u32 row, const u8 *room) {
+        u32 within = threadIdx.x / 32 * 16, codes = shared_address(room);
+        const u8 *beside = F == FP8 ? scales_of_128(m, min(first + within, m.rows - 1)) : nullptr;
+        return Span<F>(codes, codes + 2 * HALF_ROWS * Shelf<F>::codes, row + within + threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), beside);
     }
     __device__ __forceinline__ void begin(Tile<F> (&tiles)[2], u32 block) const {
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) tiles[i].begin(at[i][0], at[i][1], F == FP8 ? block : 0);
+        for (u32 i = 0; i < 2; i++) {
+            Span<F> span = at[i];
+            if (F == FP8) span.beside += 2 * block;
+            tiles[i].begin(span);
+        }
     }
     __device__ __forceinline__ void fetch(Tile<F> (&tiles)[2], u32 s) const {
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) tiles[i].fetch(at[i][0], at[i][1], 0, s);
+        for (u32 i = 0; i < 2; i++) tiles[i].fetch(at[i], s);
     }
 };
 

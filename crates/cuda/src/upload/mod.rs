@@ -18,8 +18,13 @@ const PIECE: usize = 8 << 20;
 /// Threads that copy; one alone reads the page cache slower than the card takes it.
 const THREADS: usize = 8;
 
-/// How the blocks of a format are cut: these bytes of each block are its codes, the others scale them.
-/// IQ2_XXS is rearranged more thoroughly, see its kernel.
+/// Columns of a tile.
+const TILE_COLUMNS: usize = 256;
+/// Rows of a tile.
+const TILE_ROWS: usize = 16;
+
+/// How the blocks of a matrix are cut and where they go: so many bytes of each block are its codes, the others
+/// scale them. IQ2_XXS is rearranged more thoroughly, see its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planes {
     /// Bytes of a block.
@@ -30,33 +35,81 @@ pub struct Planes {
     pub codes: usize,
     /// Bytes on the card that scale a block.
     pub scales: usize,
+    /// Blocks of a row.
+    per_row: usize,
+    /// Blocks that make the columns of a tile; 0 where there are no tiles.
+    joined: usize,
+    /// By how many bytes chunks trade places in odd rows of a tile.
+    swap: usize,
+    /// What is flipped in every byte of codes.
+    flip: u8,
     /// What does it.
     kernel: Kernel,
 }
 
 impl Planes {
-    /// The cut of a format; formats whose scales are not among the codes are not cut.
-    pub fn of(format: Format) -> Option<Planes> {
-        let (codes_at, codes) = match format {
+    /// The cut of a matrix of so many columns; what stays as it is in the file has none.
+    pub fn of(format: Format, cols: usize) -> Option<Planes> {
+        let whole = cols.is_multiple_of(TILE_COLUMNS);
+        // Columns of a block, where its codes begin, how many bytes they are, how chunks trade places.
+        let (columns, codes_at, codes, swap) = match format {
+            Format::F16 if whole => (TILE_COLUMNS, 0, 512, Some(16)),
+            Format::Fp8Block if whole => (TILE_COLUMNS, 0, 256, Some(64)),
+            Format::Fp4Block if whole => (TILE_COLUMNS, 0, 128, Some(16)),
             Format::F32 | Format::F16 | Format::BF16 | Format::Fp8Block | Format::Fp4Block => {
                 return None;
             }
-            Format::Q8_0 => (2, 32),
-            Format::Q4_0 => (2, 16),
-            Format::Q2K => (16, 64),
-            Format::Q4K => (16, 128),
-            Format::Q5K => (16, 160),
-            Format::Q6K => (0, 192),
-            Format::Iq2Xxs => (2, 64),
-            Format::Mxfp4 => (1, 16),
+            Format::Q8_0 => (32, 2, 32, whole.then_some(64)),
+            Format::Mxfp4 => (32, 1, 16, whole.then_some(16)),
+            Format::Q4_0 => (32, 2, 16, None),
+            Format::Q2K => (TILE_COLUMNS, 16, 64, Some(0)),
+            Format::Q4K => (TILE_COLUMNS, 16, 128, Some(16)),
+            Format::Iq2Xxs => (TILE_COLUMNS, 2, 64, Some(0)),
+            Format::Q5K => (TILE_COLUMNS, 16, 160, None),
+            Format::Q6K => (TILE_COLUMNS, 0, 192, None),
         };
-        let block = format.block_bytes();
-        let cut =
-            Planes { block, codes_at, codes, scales: block - codes, kernel: Kernel::SplitBlocks };
-        Some(match format {
-            Format::Iq2Xxs => Planes { scales: 8, kernel: Kernel::SplitIq2, ..cut },
-            _ => cut,
+        let block = match format {
+            Format::F16 | Format::Fp8Block | Format::Fp4Block => codes,
+            _ => format.block_bytes(),
+        };
+        let scales = match format {
+            Format::Iq2Xxs => 8,
+            // They lie in the file beside the codes.
+            Format::Fp4Block => 8,
+            _ => block - codes,
+        };
+        let flip = if format == Format::Q8_0 && whole { 0x80 } else { 0 };
+        let kernel = if format == Format::Iq2Xxs { Kernel::SplitIq2 } else { Kernel::SplitBlocks };
+        Some(Planes {
+            block,
+            codes_at,
+            codes,
+            scales,
+            per_row: cols / columns,
+            joined: swap.map_or(0, |_| TILE_COLUMNS / columns),
+            swap: swap.unwrap_or(0),
+            flip,
+            kernel,
         })
+    }
+
+    /// Where scales go that lie in the file beside the codes: nothing of a block is codes.
+    pub fn of_scales(&self) -> Planes {
+        Planes { block: self.scales, codes_at: self.scales, ..*self }
+    }
+
+    /// Whether the matrix lies in tiles.
+    pub fn tiled(&self) -> bool {
+        self.joined > 0
+    }
+
+    /// Bytes of the two planes of so many rows; tiles have their scales among their codes.
+    pub fn bytes(&self, rows: usize) -> (usize, usize) {
+        let blocks = |rows: usize| rows * self.per_row;
+        match self.tiled() {
+            true => (blocks(rows.next_multiple_of(TILE_ROWS)) * (self.codes + self.scales), 0),
+            false => (blocks(rows) * self.codes, blocks(rows) * self.scales),
+        }
     }
 }
 
@@ -72,21 +125,22 @@ pub struct Job<'a> {
     pub planes: Option<Planes>,
 }
 
+/// As much of a job as one copy can take.
+struct Part<'a> {
+    of: Job<'a>,
+    /// How many blocks of the job come before it.
+    first: usize,
+}
+
 impl<'a> Job<'a> {
-    /// The same in pieces that one copy can take.
-    fn pieces(self) -> impl Iterator<Item = Job<'a>> {
+    fn parts(self) -> impl Iterator<Item = Part<'a>> {
         let unit = self.planes.map_or(1, |planes| planes.block);
         let step = PIECE / unit * unit;
         let Job { codes, scales, planes, .. } = self;
         self.bytes.chunks(step).enumerate().map(move |(i, bytes)| {
-            let blocks = i * (step / unit);
-            let (codes_each, scales_each) = planes.map_or((1, 0), |p| (p.codes, p.scales));
-            Job {
-                bytes,
-                codes: codes + (blocks * codes_each) as u64,
-                scales: scales + (blocks * scales_each) as u64,
-                planes,
-            }
+            // Plain bytes go where they belong, blocks are placed by the kernel.
+            let codes = if planes.is_some() { codes } else { codes + (i * step) as u64 };
+            Part { of: Job { bytes, codes, scales, planes }, first: i * (step / unit) }
         })
     }
 }
@@ -97,11 +151,16 @@ struct SplitArgs {
     blocks: u64,
     codes: u64,
     scales: u64,
-    count: u64,
+    first: u32,
+    count: u32,
     block_bytes: u32,
     codes_at: u32,
     codes_bytes: u32,
-    unused: u32,
+    scales_bytes: u32,
+    per_row: u32,
+    joined: u32,
+    swap: u32,
+    flip: u32,
 }
 
 // SAFETY: mirrors the kernel's; the worker waits for it before its staging memory goes.
@@ -109,19 +168,19 @@ unsafe impl Args for SplitArgs {}
 
 /// Does all jobs. What they name on the card must be large enough: `weights` has just made it so.
 pub fn upload(device: &Device, kernels: &Kernels, jobs: Vec<Job<'_>>) -> Result<(), CudaError> {
-    let pieces: Vec<Job<'_>> = jobs.into_iter().flat_map(Job::pieces).collect();
+    let parts: Vec<Part<'_>> = jobs.into_iter().flat_map(Job::parts).collect();
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<CudaError>> = Mutex::new(None);
-    let threads = THREADS.min(ds4_host::physical_cores()).min(pieces.len().div_ceil(2)).max(1);
+    let threads = THREADS.min(ds4_host::physical_cores()).min(parts.len().div_ceil(2)).max(1);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 let outcome = device.another().and_then(|device| {
                     device.bind()?;
-                    work(&device, kernels, &pieces, &next)
+                    work(&device, kernels, &parts, &next)
                 });
                 if let (Err(error), Ok(mut failed)) = (outcome, failed.lock()) {
-                    next.store(pieces.len(), Ordering::Relaxed);
+                    next.store(parts.len(), Ordering::Relaxed);
                     *failed = Some(error);
                 }
             });
@@ -137,7 +196,7 @@ pub fn upload(device: &Device, kernels: &Kernels, jobs: Vec<Job<'_>>) -> Result<
 fn work(
     device: &Device,
     kernels: &Kernels,
-    pieces: &[Job<'_>],
+    parts: &[Part<'_>],
     next: &AtomicUsize,
 ) -> Result<(), CudaError> {
     let mut halves = Vec::new();
@@ -146,7 +205,8 @@ fn work(
         halves.push((device.another()?, device.pinned(PIECE)?, staging));
     }
     for turn in 0.. {
-        let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        let piece = &part.of;
         let (stream, pinned, staging) = &mut halves[turn % 2];
         stream.finish()?;
         let len = piece.bytes.len();
@@ -160,11 +220,16 @@ fn work(
                 blocks: staging.address(),
                 codes: piece.codes,
                 scales: piece.scales,
-                count: (len / planes.block) as u64,
+                first: part.first as u32,
+                count: (len / planes.block) as u32,
                 block_bytes: planes.block as u32,
                 codes_at: planes.codes_at as u32,
                 codes_bytes: planes.codes as u32,
-                unused: 0,
+                scales_bytes: planes.scales as u32,
+                per_row: planes.per_row as u32,
+                joined: planes.joined as u32,
+                swap: planes.swap as u32,
+                flip: planes.flip.into(),
             };
             stream.launch(kernels, planes.kernel, [1024, 1, 1], 256, 0, &args)?;
         }
@@ -177,22 +242,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_whole_blocks_and_cover_everything() {
+    fn parts_are_whole_blocks_and_cover_everything() {
         for format in Format::ALL {
-            let planes = Planes::of(format);
+            let planes = Planes::of(format, 4096);
             let unit = planes.map_or(1, |p| p.block);
             let bytes = vec![0u8; (2 * PIECE + 12345) / unit * unit];
-            let pieces: Vec<Job<'_>> =
-                Job { bytes: &bytes, codes: 1000, scales: 2000, planes }.pieces().collect();
-            let (mut codes, mut scales) = (1000, 2000);
-            for piece in &pieces {
-                assert_eq!((piece.codes, piece.scales), (codes, scales), "{format}");
-                assert_eq!(piece.bytes.len() % unit, 0);
-                let blocks = (piece.bytes.len() / unit) as u64;
-                codes += blocks * planes.map_or(1, |p| p.codes as u64);
-                scales += blocks * planes.map_or(0, |p| p.scales as u64);
+            let parts: Vec<Part<'_>> =
+                Job { bytes: &bytes, codes: 1000, scales: 2000, planes }.parts().collect();
+            let (mut codes, mut first) = (1000, 0);
+            for part in &parts {
+                assert_eq!((part.of.codes, part.of.scales), (codes, 2000), "{format}");
+                assert_eq!(part.of.bytes.len() % unit, 0);
+                assert_eq!(part.first, first, "{format}");
+                first += part.of.bytes.len() / unit;
+                codes += if planes.is_some() { 0 } else { part.of.bytes.len() as u64 };
             }
-            assert_eq!(pieces.iter().map(|p| p.bytes.len()).sum::<usize>(), bytes.len());
+            assert_eq!(parts.iter().map(|p| p.of.bytes.len()).sum::<usize>(), bytes.len());
         }
+    }
+
+    #[test]
+    fn strips_are_whole_and_what_has_no_tiles_keeps_its_bytes() {
+        let bytes = |format, rows, cols| Planes::of(format, cols).map(|p| p.bytes(rows));
+        assert_eq!(bytes(Format::Q8_0, 17, 512), Some((32 * 544, 0)));
+        assert_eq!(bytes(Format::Q8_0, 17, 96), Some((17 * 96, 17 * 6)));
+        assert_eq!(bytes(Format::Iq2Xxs, 16, 256), Some((16 * 72, 0)));
+        assert_eq!(bytes(Format::F16, 3, 256), Some((16 * 512, 0)));
+        assert_eq!(bytes(Format::F16, 3, 128), None);
+        assert_eq!(bytes(Format::Fp4Block, 16, 256), Some((16 * 136, 0)));
+        assert_eq!(bytes(Format::Q6K, 3, 256), Some((3 * 192, 3 * 18)));
     }
 }
