@@ -83,7 +83,7 @@ impl Step {
             Kernel::IndexScores,
             indexer::score_shared(index.heads, index.dim) as u32,
         )?;
-        tensor::prepare(kernels)?;
+        tensor::prepare(device, kernels)?;
         experts::tensor::prepare(device, kernels)?;
         attend::tensor::prepare(device, kernels)?;
         let fast = options.fast;

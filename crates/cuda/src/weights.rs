@@ -254,7 +254,8 @@ impl<'a> Loader<'a> {
     /// Lists products that are launched together, for the kernels that will run them.
     fn products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
         if self.fast {
-            return HalfProductList::new(products, |list| self.put(list))
+            let card = self.device.info();
+            return HalfProductList::new(card, products, |list| self.put(list))
                 .map(|list| Products::Halves(Box::new(list)));
         }
         let plain = products.iter().map(HalfProduct::plain).collect();
@@ -453,11 +454,29 @@ impl<'a> Loader<'a> {
 pub mod testing {
     use super::*;
 
-    /// Brings one matrix to the card.
+    /// Brings one matrix to the card, as products want it.
     pub fn to_the_card(
         device: &Device,
         kernels: &Kernels,
         matrix: &Matrix,
+    ) -> (MatrixRef, Vec<Buffer>) {
+        place(device, kernels, matrix, false)
+    }
+
+    /// Brings one matrix to the card, row after row.
+    pub fn rows_to_the_card(
+        device: &Device,
+        kernels: &Kernels,
+        matrix: &Matrix,
+    ) -> (MatrixRef, Vec<Buffer>) {
+        place(device, kernels, matrix, true)
+    }
+
+    fn place(
+        device: &Device,
+        kernels: &Kernels,
+        matrix: &Matrix,
+        plain: bool,
     ) -> (MatrixRef, Vec<Buffer>) {
         let mut loader = Loader {
             device,
@@ -466,7 +485,7 @@ pub mod testing {
             drawers: Vec::new(),
             jobs: Vec::new(),
         };
-        let on_card = loader.matrix(matrix).unwrap();
+        let on_card = loader.place(&[matrix], plain).unwrap().first;
         (on_card, loader.finish(kernels).unwrap())
     }
 }

@@ -31,7 +31,7 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
 // What a warp has for its pieces. Those of the formats of few bits, for which there are kernels, are small.
-template <int F, int M> constexpr int DEPTH_OF = M == 2 && F != Q8_0 ? 3 : 2;
+template <int F, int M> constexpr int DEPTH_OF = 2;
 template <int F, int M> constexpr u32 ROOM_OF = DEPTH_OF<F, M> * Piece<F, M>::bytes;
 template <int M> constexpr u32 ROOM_OF<ANY, M> = ROOM;
 
@@ -122,7 +122,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     const ExpertsArgs &e = a.e;
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
-        half_products<1, ANY>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY, false>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {

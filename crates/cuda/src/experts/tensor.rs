@@ -92,9 +92,14 @@ fn sums(tiles: usize, hidden: usize, rows: usize) -> usize {
     2 * tiles * segments(hidden) * rows.min(8) * 16 * size_of::<f32>()
 }
 
+/// Shared memory of a block of few rows: where a multiprocessor has more than others, half of that.
+fn most_shared(device: &Device) -> usize {
+    if device.info().has_much_shared() { 113 << 10 } else { MOST_SHARED }
+}
+
 /// How many times a block of few rows may take its tiles, so that their sums fit beside `rooms`.
-fn most_passes(rooms: usize, hidden: usize, rows: usize) -> usize {
-    let fits = |passes: &usize| rooms + sums(tiles(hidden) * passes, hidden, rows) <= MOST_SHARED;
+fn most_passes(most: usize, rooms: usize, hidden: usize, rows: usize) -> usize {
+    let fits = |passes: &usize| rooms + sums(tiles(hidden) * passes, hidden, rows) <= most;
     (1..=MOST_PASSES).rev().find(fits).unwrap_or(1)
 }
 
@@ -108,7 +113,8 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         let most = many_shared(Format::F16 as u32, vectors) as u32;
         of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
-    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
+    let most = most_shared(device) as u32;
+    FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))
 }
 
 /// Kernels for few rows.
@@ -124,8 +130,8 @@ const FEW_KERNELS: [Kernel; 9] = [
     Kernel::HalfExpertsOut8Q2,
 ];
 
-/// Bytes of the pieces that a warp holds of the inputs of IQ2_XXS: three times a tile of gate and of up.
-const INPUT_ROOM: (Format, usize) = (Format::Iq2Xxs, 3 * 2 * 16 * (64 + 8));
+/// Bytes of the pieces that a warp holds of the inputs of IQ2_XXS: two times a tile of gate and of up.
+const INPUT_ROOM: (Format, usize) = (Format::Iq2Xxs, 2 * 2 * 16 * (64 + 8));
 /// The same of the outputs of Q2_K: two times two tiles.
 const OUTPUT_ROOM: (Format, usize) = (Format::Q2K, 2 * 2 * 16 * (64 + 20));
 
@@ -209,7 +215,7 @@ pub fn run(
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
     let input_rooms = table_bytes(gate) + rooms(gate, INPUT_ROOM);
     let output_rooms = table_bytes(down) + rooms(down, OUTPUT_ROOM);
-    let most_passes = most_passes(input_rooms, hidden, rows);
+    let most_passes = most_passes(most_shared(device), input_rooms, hidden, rows);
     if rows == 1 {
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
@@ -223,7 +229,7 @@ pub fn run(
         // The shared expert's pieces beside those of the others, if there is room for both.
         let beside = output_rooms + segments(inner).min(FEW_WARPS) * ROOM + sums;
         let q8 = experts.shared_down.format == Format::Q8_0 as u32;
-        let (kernel, shared) = match q2 && q8 && beside <= MOST_SHARED {
+        let (kernel, shared) = match q2 && q8 && beside <= most_shared(device) {
             true => (Kernel::HalfExpertsOut1Q2, beside),
             false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM + sums),
         };
@@ -295,13 +301,15 @@ mod tests {
     #[test]
     fn blocks_of_few_rows_fit_whatever_the_published_width() {
         let iq2 = Format::Iq2Xxs as u32;
-        for (hidden, wanted) in [(4096, 3), (7168, 1)] {
+        for (most, hidden, wanted) in
+            [(113 << 10, 4096, 3), (MOST_SHARED, 4096, 3), (MOST_SHARED, 7168, 1)]
+        {
             for rooms in [FEW_WARPS * ROOM, table_bytes(iq2) + rooms(iq2, INPUT_ROOM)] {
                 for rows in [1, 2, 8, 16] {
-                    let passes = most_passes(rooms, hidden, rows);
-                    assert!(passes >= wanted);
+                    let passes = most_passes(most, rooms, hidden, rows);
+                    assert!(passes >= wanted, "{passes} passes, {hidden}, {rows}");
                     let tiles = tiles(hidden) * passes;
-                    assert!(rooms + sums(tiles, hidden, rows) <= MOST_SHARED, "{hidden}, {rows}");
+                    assert!(rooms + sums(tiles, hidden, rows) <= most, "{hidden}, {rows}");
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     device::{Buffer, testing::on_the_card},
     matvec::samples::{Noise, expected, matrix},
-    weights::testing::to_the_card,
+    weights::testing::rows_to_the_card,
 };
 
 const N: usize = 4;
@@ -195,7 +195,7 @@ fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
         for (format, hidden) in shapes {
             const ROWS: usize = 150;
             let function = matrix(format, (MIX, N * hidden), &mut noise);
-            let (on_card, _memory) = to_the_card(device, kernels, &function);
+            let (on_card, _memory) = rows_to_the_card(device, kernels, &function);
             let given = Given::new(&mut noise, ROWS, hidden);
             let cards = (device, kernels);
             let all = given.run(cards, on_card, Way::Apart, (0, ROWS));

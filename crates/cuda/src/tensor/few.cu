@@ -26,7 +26,9 @@ static const u32 MOST_PRODUCTS = 8;
 struct FewProductsArgs {
     HalfProduct products[MOST_PRODUCTS];
     u32 count;
-    u32 rows; // of the batch
+    u32 rows;   // of the batch
+    u32 passes; // times that a block takes its tiles
+    u32 unused;
 };
 
 __device__ __forceinline__ u32 segments_of(u32 cols) { return (cols + SEGMENT - 1) / SEGMENT; }
@@ -341,11 +343,35 @@ template <int N> __device__ __forceinline__ void put_segment(float *at, const fl
 // Warps that share a tile.
 __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols), FEW_WARPS); }
 
+// A warp's segments of the tiles of a block, of which every `groups`-th one is its own.
+template <int F> struct TilesWalk {
+    const Product &p;
+    Strip<F> of;
+    u32 segment, lead, share, segments, tile, groups, row, offset;
+    __device__ __forceinline__ TilesWalk(const Product &p, u32 tile, u32 lead, u32 groups, u32 row)
+        : p(p), of(p.m, min(row, p.m.rows - 1)), segment(lead), lead(lead), share(sharers(p.m.cols)), segments(segments_of(p.m.cols)), tile(tile), groups(groups), row(row), offset(offset_of(row)) {}
+    // Tiles do not cross groups: a group's rows are a multiple of 16.
+    __device__ __forceinline__ u32 offset_of(u32 row) const { return p.group_rows < p.m.rows ? min(row, p.m.rows - 1) / p.group_rows * p.group_stride : 0; }
+    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
+    __device__ __forceinline__ u32 column() const { return offset + segment * SEGMENT; }
+    __device__ __forceinline__ void next() {
+        segment += share;
+        if (segment < segments) return;
+        segment = lead, tile += groups, row += 16 * groups;
+        if (row < p.m.rows) of = Strip<F>(p.m, row), offset = offset_of(row);
+    }
+};
+
 // For a format that is known when the kernel is compiled, or for whichever there is.
 static const int ANY = -2;
 
+// What a warp has where a block has as much of a multiprocessor as leaves room for the next kernel's.
+static const u32 DEEP_ROOM = 3 * TILE_BYTES<Q8_0>;
+template <int F, bool DEEP> constexpr int AHEAD = DEEP ? (DEEP_ROOM / Piece<F>::bytes < 4 ? DEEP_ROOM / Piece<F>::bytes : 4) : DEPTH<F>;
+template <bool DEEP> constexpr int AHEAD<OTHER, DEEP> = 1;
+
 // What block `block` of a list does; every thread of it must call this.
-template <int N, int F> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
+template <int N, int F, bool DEEP> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
     #pragma unroll 1
     for (u32 k = 1; k < a.count; k++)
@@ -365,31 +391,31 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
             }
         return;
     }
-    u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share, count = min(8u * N, a.rows - first);
-    u32 tile = warp / share, lead = warp % share, row = (block * tiles + tile) * 16;
-    u32 mine = tile < tiles && row < m.rows ? (segments - lead + share - 1) / share : 0;
-    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * ROOM;
-    float *sums = (float *)(rooms + FEW_WARPS * ROOM); // [tiles][segments][count][16]
-    // Tiles do not cross groups: a group's rows are a multiple of 16.
-    u32 group = p.p.group_rows < m.rows ? min(row, m.rows - 1) / p.p.group_rows : 0;
+    const u32 each = DEEP ? DEEP_ROOM : ROOM;
+    u32 segments = segments_of(m.cols), share = sharers(m.cols), groups = FEW_WARPS / share, count = min(8u * N, a.rows - first);
+    u32 tiles = groups * a.passes, tile = warp / share, lead = warp % share, top = block * tiles * 16, row = top + tile * 16;
+    u32 all = min(tiles, (m.rows + 15) / 16 - block * tiles);
+    u32 mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
+    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * each;
+    float *sums = (float *)(rooms + FEW_WARPS * each); // [tiles][segments][count][16]
     const u16 *input[N];
 #pragma unroll
-    for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride + (u64)group * p.p.group_stride;
-    auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
-#define BODY(G)                                                                                             \
-    {                                                                                                       \
-        Pipe<G, 1, DEPTH<G>, StripWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, min(row, m.rows - 1)), lead, share}); \
-        pipe.begin();                                                                                       \
-        await();                                                                                            \
-        pipe.template end<N>(input, 0, done);                                                               \
+    for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride;
+    auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (walk.tile * segments + walk.segment) * count * 16, sum, count); };
+#define BODY(G)                                                                                                                    \
+    {                                                                                                                              \
+        Pipe<G, 1, (AHEAD<G, DEEP>), TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
+        pipe.begin();                                                                                                              \
+        await();                                                                                                                   \
+        pipe.template end<N>(input, 0, done);                                                                                      \
     }
     FOR_CODES_OF(F, m.format, BODY)
 #undef BODY
     __syncthreads();
     float scale = unscale(m.format);
-    for (u32 o = threadIdx.x; o < tiles * count * 16; o += blockDim.x) {
+    for (u32 o = threadIdx.x; o < all * count * 16; o += blockDim.x) {
         // Neighbouring threads take neighbouring rows: they are stored together.
-        u32 n = o / 16 / tiles, which = o / 16 % tiles, r = (block * tiles + which) * 16 + o % 16;
+        u32 n = o / 16 / all, which = o / 16 % all, r = top + which * 16 + o % 16;
         if (r >= m.rows) continue;
         float y = 0.0f;
         for (u32 s = 0; s < segments; s++) y += sums[((which * segments + s) * count + n) * 16 + o % 16];
@@ -400,14 +426,16 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
     }
 }
 
-#define FEW_KERNEL(NAME, VECTORS, FORMAT, BLOCKS)                                                            \
+#define FEW_KERNEL(NAME, VECTORS, FORMAT, DEEP, BLOCKS)                                                      \
     extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ FewProductsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                               \
         invite();                                                                                              \
-        half_products<VECTORS, FORMAT>(a, blockIdx.x, shared_memory);                                          \
+        half_products<VECTORS, FORMAT, DEEP>(a, blockIdx.x, shared_memory);                                    \
     }
 
-FEW_KERNEL(half_products_8, 1, ANY, 2)
-FEW_KERNEL(half_products_8_q8, 1, Q8_0, 3)
-FEW_KERNEL(half_products_16, 2, ANY, 2)
-FEW_KERNEL(half_products_16_q8, 2, Q8_0, 2)
+FEW_KERNEL(half_products_1, 1, ANY, true, 2)
+FEW_KERNEL(half_products_1_q8, 1, Q8_0, true, 2)
+FEW_KERNEL(half_products_8, 1, ANY, false, 2)
+FEW_KERNEL(half_products_8_q8, 1, Q8_0, false, 3)
+FEW_KERNEL(half_products_16, 2, ANY, false, 2)
+FEW_KERNEL(half_products_16_q8, 2, Q8_0, false, 2)

@@ -36,12 +36,14 @@ template <int F> struct Supply {
     // The runs are asked for in their order, those of one block after those of the other.
     __device__ __forceinline__ void bring(u32 s) {
         const u32 from = Shelf<F>::by_runs ? s * Shelf<F>::piece : 0;
+        // A run of an odd row may lie where another one of an even row would.
+        u32 swap = threadIdx.x / 4 % 2 * (Widths<F>::swap & 64);
         u8 *row = room + threadIdx.x / 4 * Shelf<F>::codes + threadIdx.x % 4 * 16;
         if (Shelf<F>::by_runs || s == 0) {
 #pragma unroll
             for (u32 at = from; at < from + Shelf<F>::piece; at += 64)
 #pragma unroll
-                for (u32 j = 0; j < 4; j++) copy_async(row + j * 32 * Shelf<F>::codes + at, codes[j] + at);
+                for (u32 j = 0; j < 4; j++) copy_async(row + j * 32 * Shelf<F>::codes + (at ^ swap), codes[j] + (at ^ swap));
         }
         if (s == 0) bring_scales();
         if (s != 3) return;

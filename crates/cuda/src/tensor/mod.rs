@@ -7,7 +7,7 @@
 use ds4_quant::Format;
 
 use crate::{
-    device::{Args, Device, Kernel, Kernels, Words},
+    device::{Args, Device, DeviceInfo, Kernel, Kernels, Words},
     matvec::{Product, ProductList},
     options::CudaError,
 };
@@ -33,6 +33,11 @@ pub const FEW: usize = 16;
 pub const ROOM: usize = 16 * 2 * (256 + 16);
 /// As much shared memory as every card has for one block.
 pub const MOST_SHARED: usize = 99 << 10;
+/// What a warp has where a block takes half of a multiprocessor, and what the block has for sums.
+const DEEP_ROOM: usize = 3 * 16 * (256 + 16);
+const DEEP_SUMS: usize = 8 << 10;
+/// The shared memory of such a block.
+const DEEP_SHARED: usize = FEW_WARPS * DEEP_ROOM + DEEP_SUMS;
 
 /// Bytes of a block of columns of a row, codes and scales, where they wait in shared memory.
 const ENCODED: [(Format, usize); 8] = [
@@ -113,9 +118,10 @@ impl HalfProduct {
         self.product
     }
 
-    fn few_blocks(&self) -> usize {
+    /// Blocks for few rows, each of which takes its tiles so many times.
+    fn few_blocks(&self, passes: usize) -> usize {
         let per_block = match self.x != 0 {
-            true => 16 * tiles(self.product.cols() as usize),
+            true => 16 * tiles(self.product.cols() as usize) * passes,
             false => FEW_WARPS,
         };
         (self.product.rows() as usize).div_ceil(per_block)
@@ -137,6 +143,8 @@ const MOST_PRODUCTS: usize = 8;
 /// Products that are launched together.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfProductList {
+    /// For one row: blocks of which all run at a time, and leave room for the next kernel's.
+    one: Option<(FewProductsArgs, usize)>,
     few: FewProductsArgs,
     few_blocks: usize,
     many: ProductList,
@@ -149,8 +157,9 @@ pub struct HalfProductList {
 }
 
 impl HalfProductList {
-    /// Lists the products; `put` brings the list to the card and gives its address.
+    /// Lists the products for a card; `put` brings the list to it and gives its address.
     pub fn new(
+        card: &DeviceInfo,
         products: &[HalfProduct],
         put: impl FnOnce(&[HalfProduct]) -> Result<u64, CudaError>,
     ) -> Result<HalfProductList, CudaError> {
@@ -159,19 +168,23 @@ impl HalfProductList {
             products: [HalfProduct::default(); MOST_PRODUCTS],
             count: count as u32,
             rows: 0,
+            passes: 1,
+            unused: 0,
         };
         let Some(room) = few.products.get_mut(..count) else {
             return Err(CudaError::TooManyProducts { count, most: MOST_PRODUCTS });
         };
         room.copy_from_slice(products);
-        let few_blocks = place(room, HalfProduct::few_blocks);
+        let few_blocks = place(room, |p| p.few_blocks(1));
+        let sums = products.iter().map(HalfProduct::sums).max().unwrap_or(0);
         let mut placed = products.to_vec();
         let blocks = place(&mut placed, |p| (p.product.rows() as usize).div_ceil(MANY_ROWS));
         Ok(HalfProductList {
+            one: card.has_much_shared().then(|| deep(few, sums, card.multiprocessors)),
             few,
             few_blocks,
             many: ProductList { address: put(&placed)?, count: count as u32, blocks },
-            sums: products.iter().map(HalfProduct::sums).max().unwrap_or(0),
+            sums,
             many_shared: products.iter().map(HalfProduct::many_shared).max().unwrap_or(0),
             q8: products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32),
         })
@@ -183,6 +196,19 @@ impl HalfProductList {
         let args = FewProductsArgs { rows: rows as u32, ..self.few };
         (args, self.few_blocks, FEW_WARPS * ROOM + rows.min(8) * self.sums)
     }
+}
+
+/// The list for one row, with its blocks: each takes its tiles so many times that all run at once, if there
+/// is room for the sums.
+fn deep(few: FewProductsArgs, sums: usize, at_once: usize) -> (FewProductsArgs, usize) {
+    let most = (DEEP_SUMS / sums.max(1)).max(1);
+    let mut args = FewProductsArgs { rows: 1, ..few };
+    let products = &mut args.products[..few.count as usize];
+    let mut fits = |passes: &usize| place(products, |p| p.few_blocks(*passes)) <= at_once;
+    let passes = (1..most).find(&mut fits).unwrap_or(most);
+    let blocks = place(products, |p| p.few_blocks(passes));
+    args.passes = passes as u32;
+    (args, blocks)
 }
 
 /// Gives each product its blocks; the sum of them.
@@ -214,16 +240,24 @@ pub struct FewProductsArgs {
     products: [HalfProduct; MOST_PRODUCTS],
     count: u32,
     rows: u32,
+    passes: u32,
+    unused: u32,
 }
 
 // SAFETY: as above.
 unsafe impl Args for FewProductsArgs {}
 
 /// Asks for the shared memory that the kernels need.
-pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
+pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
-        HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8, HalfProductsMany,
+        HalfProducts1, HalfProducts1Q8, HalfProducts8, HalfProducts8Q8, HalfProducts16,
+        HalfProducts16Q8, HalfProductsMany,
     };
+    if device.info().has_much_shared() {
+        for kernel in [HalfProducts1, HalfProducts1Q8] {
+            kernels.allow_shared(kernel, DEEP_SHARED as u32)?;
+        }
+    }
     [HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8, HalfProductsMany]
         .into_iter()
         .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
@@ -242,6 +276,11 @@ pub fn multiply(
         let grid = [rows.div_ceil(MANY_VECTORS), blocks, 1];
         let (threads, kernel) = (32 * MANY_WARPS as u32, Kernel::HalfProductsMany);
         return device.launch(kernels, kernel, grid, threads, list.many_shared, &args);
+    }
+    if let (1, Some((args, blocks))) = (rows, list.one) {
+        let kernel = if list.q8 { Kernel::HalfProducts1Q8 } else { Kernel::HalfProducts1 };
+        let grid = [blocks, 1, 1];
+        return device.launch(kernels, kernel, grid, 32 * FEW_WARPS as u32, DEEP_SHARED, &args);
     }
     let (args, blocks, one) = list.few(rows);
     let two = one + (rows - rows.min(8)) * list.sums;

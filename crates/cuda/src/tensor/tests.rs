@@ -66,7 +66,7 @@ fn check(matrix: &Matrix, x: &[f32], found: &[f32]) {
 #[test]
 fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
     on_the_card(|device, kernels| {
-        prepare(kernels).unwrap();
+        prepare(device, kernels).unwrap();
         let mut noise = Noise(8);
         for format in Format::ALL {
             let matrix = matrix(format, (ROWS, COLS), &mut noise);
@@ -86,7 +86,7 @@ fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
             assert_eq!(here, ![Format::F32, Format::Iq2Xxs].contains(&format), "{format}");
             product.y = if here { y_half.address() } else { 0 };
             let mut memory = Vec::new();
-            let list = HalfProductList::new(&[product], |list| {
+            let list = HalfProductList::new(device.info(), &[product], |list| {
                 memory.push(device.upload(list, "products")?);
                 Ok(memory[memory.len() - 1].address())
             })
