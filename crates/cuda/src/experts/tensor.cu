@@ -31,9 +31,13 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
 // What a warp has for its pieces. Those of the formats of few bits, for which there are kernels, are small.
-template <int F, int M> constexpr int DEPTH_OF = 2;
-template <int F, int M> constexpr u32 ROOM_OF = DEPTH_OF<F, M> * Piece<F, M>::bytes;
-template <int M> constexpr u32 ROOM_OF<ANY, M> = ROOM;
+// Two of M matrices, and beside them of up to X vectors.
+template <int F, int M, int X> constexpr u32 ROOM_OF = 2 * (Piece<F, M>::bytes + Piece<F, M>::blocks * X * NEAR_LINE);
+template <int M, int X> constexpr u32 ROOM_OF<ANY, M, X> = ROOM;
+
+// Vectors of an item whose pieces come beside those of the weights.
+template <int F> constexpr int ITEM_VECTORS = F == ANY ? 0 : 3;
+template <int F> constexpr int ONE_VECTOR = F == ANY ? 0 : 1;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
     if constexpr (F != ANY) {                \
@@ -73,27 +77,28 @@ template <int F> struct InnerWalk {
 };
 
 // `ready` waits for the input; every thread of the block must call this.
-template <int F, class Ready>
+template <int F, int X, class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
-    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F, 2>); // [tiles][gate, up][segments][count][16]
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F, 2, X>); // [tiles][gate, up][segments][count][16]
     u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
     u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = tiles * ((segments - lead + share - 1) / share);
-    u8 *room = rooms + warp * ROOM_OF<F, 2>;
+    u8 *room = rooms + warp * ROOM_OF<F, 2, X>;
     const u16 *const x[1] = {input};
     auto done = [&](const auto &walk, int m, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which + m) * segments + walk.segment) * count * 16, sum, count); };
     if constexpr (F != ANY) {
-        Pipe<F, 2, DEPTH_OF<F, 2>, InnerWalk<F>> pipe(room, e.hidden / 256, mine, InnerWalk<F>(of, tile, lead, groups, 0));
+        Pipe<F, 2, 2, X, InnerWalk<F>> pipe(room, e.hidden / 256, mine, InnerWalk<F>(of, tile, lead, groups, 0));
+        if (X > 0) pipe.tell(input, count);
         pipe.begin();
         ready();
-        pipe.template end<1>(x, column_of(table), done);
+        pipe.template end<1, X == 0 ? 0 : 1>(x, column_of(table), done);
     } else {
         // Two pieces of any format there would be no room for.
         for (int which = 0; which < 2; which++) {
 #define BODY(G)                                                                                                            \
     {                                                                                                                      \
-        Pipe<G, 1, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
+        Pipe<G, 1, DEPTH<G>, 0, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
         pipe.begin();                                                                                                      \
         if (which == 0) ready();                                                                                           \
         pipe.template end<1>(x, column_of(table), done);                                                                   \
@@ -143,7 +148,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner<F>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
+    few_inner<F, 0>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
 }
 
 // Of one row: the inner vectors of the experts that it has chosen.
@@ -161,7 +166,7 @@ template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsA
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
+    few_inner<F, ONE_VECTOR<F>>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
 }
 
 // The same for the items of several rows.
@@ -181,7 +186,7 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<F>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner<F, ITEM_VECTORS<F>>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -215,9 +220,11 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
     u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    u8 *room = rooms + warp * ROOM_OF<F, 1>, *beside = rooms + FEW_WARPS * ROOM_OF<F, 1>;
-    float *outputs = (float *)(beside + (F == ANY ? 0 : sharers(e.inner) * ROOM)); // [used + 1][segments][16]
-    beside = F == ANY ? room : beside + warp * ROOM;
+    const int X = ONE_VECTOR<F>;
+    const u32 each = ROOM_OF<F, 1, X>, each_beside = F == ANY ? 0 : DEEP_ROOM;
+    u8 *room = rooms + warp * each, *beside = rooms + FEW_WARPS * each;
+    float *outputs = (float *)(beside + sharers(e.inner) * each_beside); // [used + 1][segments][16]
+    beside = F == ANY ? room : beside + warp * each_beside;
     const u16 *const middle[1] = {a.middle}, *const shared_middle[1] = {a.middle + (u64)used * e.inner};
     auto put = [&](u32 task, const float (&sum)[1][4]) {
         float *at = outputs + task * 16 + g;
@@ -231,17 +238,19 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     };
     auto done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
     auto shared_done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
-#define OWN(G) Pipe<G, 1, (F == ANY ? DEPTH<G> : DEPTH_OF<F, 1>), OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
+#define OWN(G) Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
 #define BODY(G)                                                                                                                         \
     {                                                                                                                                   \
-        Pipe<G, 1, DEPTH<G>, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
         of_shared.begin();                                                                                                              \
         ready();                                                                                                                        \
         if constexpr (F != ANY) {                                                                                                       \
+            of_shared.tell(shared_middle[0], 1);                                                                                        \
             OWN(F);                                                                                                                     \
+            pipe.tell(middle[0], 1);                                                                                                    \
             pipe.begin();                                                                                                               \
-            of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
-            pipe.template end<1>(middle, column_of(table), done);                                                                                  \
+            of_shared.template end<1, 3>(shared_middle, 0, shared_done);                                                                \
+            pipe.template end<1, 1>(middle, column_of(table), done);                                                                               \
         } else {                                                                                                                        \
             of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
         }                                                                                                                               \
@@ -293,10 +302,11 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1>;
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1, ITEM_VECTORS<F>>;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, 1, (F == ANY ? DEPTH<G> : DEPTH_OF<F, 1>), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), ITEM_VECTORS<F>, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        if (F != ANY) pipe.tell(input[0], item.count);                                                                                          \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }

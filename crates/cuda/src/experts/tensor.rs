@@ -9,8 +9,8 @@ use crate::{
     options::CudaError,
     scratch::Halves,
     tensor::{
-        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
-        knows, many_shared, segments, tiles,
+        self, DEEP_ROOM, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED,
+        NEAR_LINE, ROOM, knows, many_shared, segments, tiles,
     },
 };
 
@@ -130,10 +130,19 @@ const FEW_KERNELS: [Kernel; 9] = [
     Kernel::HalfExpertsOut8Q2,
 ];
 
-/// Bytes of the pieces that a warp holds of the inputs of IQ2_XXS: two times a tile of gate and of up.
-const INPUT_ROOM: (Format, usize) = (Format::Iq2Xxs, 2 * 2 * 16 * (64 + 8));
-/// The same of the outputs of Q2_K: two times two tiles.
-const OUTPUT_ROOM: (Format, usize) = (Format::Q2K, 2 * 2 * 16 * (64 + 20));
+/// Bytes of a warp's pieces of the inputs of IQ2_XXS: two times a tile of gate and of up, and of each vector.
+const fn input_room(vectors: usize) -> (Format, usize) {
+    (Format::Iq2Xxs, 2 * (2 * 16 * (64 + 8) + vectors * NEAR_LINE))
+}
+
+/// The same of the outputs of Q2_K: two times two tiles, and as much of each vector.
+const fn output_room(vectors: usize) -> (Format, usize) {
+    (Format::Q2K, 2 * (2 * 16 * (64 + 20) + 2 * vectors * NEAR_LINE))
+}
+
+/// Vectors of an item, where what a piece is multiplied with comes beside it; otherwise.
+const NEAR_VECTORS: usize = 3;
+const ITEM_VECTORS: usize = 8;
 
 /// Bytes of the pieces that the warps of a block hold of a format: there are kernels for one.
 fn rooms(format: u32, (known, room): (Format, usize)) -> usize {
@@ -213,9 +222,12 @@ pub fn run(
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
-    let input_rooms = table_bytes(gate) + rooms(gate, INPUT_ROOM);
-    let output_rooms = table_bytes(down) + rooms(down, OUTPUT_ROOM);
-    let most_passes = most_passes(most_shared(device), input_rooms, hidden, rows);
+    let near = if rows == 1 { 1 } else { NEAR_VECTORS };
+    let input_rooms = table_bytes(gate) + rooms(gate, input_room(near));
+    let output_rooms = table_bytes(down) + rooms(down, output_room(near));
+    let per_item = if iq2 || q2 { NEAR_VECTORS } else { ITEM_VECTORS };
+    let vectors = rows.min(per_item);
+    let most_passes = most_passes(most_shared(device), input_rooms, hidden, vectors);
     if rows == 1 {
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
@@ -227,7 +239,7 @@ pub fn run(
         device.launch(kernels, kernel, grid, threads, pieces, &args)?;
         let sums = (used + 1) * segments(inner) * 16 * size_of::<f32>();
         // The shared expert's pieces beside those of the others, if there is room for both.
-        let beside = output_rooms + segments(inner).min(FEW_WARPS) * ROOM + sums;
+        let beside = output_rooms + segments(inner).min(FEW_WARPS) * DEEP_ROOM + sums;
         let q8 = experts.shared_down.format == Format::Q8_0 as u32;
         let (kernel, shared) = match q2 && q8 && beside <= most_shared(device) {
             true => (Kernel::HalfExpertsOut1Q2, beside),
@@ -236,12 +248,12 @@ pub fn run(
         return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
     }
     tensor::multiply(device, kernels, beside.down, rows)?;
-    args.per_item = 8;
+    args.per_item = per_item as u32;
     args.inner_tiles = (tiles(hidden) * most_passes) as u32;
-    let items = items(rows, used, args.all as usize, 8);
+    let items = items(rows, used, args.all as usize, per_item);
     group(device, kernels, &args)?;
     let kernel = if iq2 { Kernel::HalfExpertsIn8Iq2 } else { Kernel::HalfExpertsIn8 };
-    let shared = input_rooms + sums(args.inner_tiles as usize);
+    let shared = input_rooms + self::sums(args.inner_tiles as usize, hidden, vectors);
     let grid = [inner.div_ceil(16 * args.inner_tiles as usize), items, 1];
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
     let kernel = if q2 { Kernel::HalfExpertsOut8Q2 } else { Kernel::HalfExpertsOut8 };
@@ -302,15 +314,19 @@ mod tests {
     fn blocks_of_few_rows_fit_whatever_the_published_width() {
         let iq2 = Format::Iq2Xxs as u32;
         for (most, hidden, wanted) in
-            [(113 << 10, 4096, 3), (MOST_SHARED, 4096, 3), (MOST_SHARED, 7168, 1)]
+            [(113 << 10, 4096, 3), (MOST_SHARED, 4096, 1), (MOST_SHARED, 7168, 1)]
         {
-            for rooms in [FEW_WARPS * ROOM, table_bytes(iq2) + rooms(iq2, INPUT_ROOM)] {
-                for rows in [1, 2, 8, 16] {
-                    let passes = most_passes(most, rooms, hidden, rows);
-                    assert!(passes >= wanted, "{passes} passes, {hidden}, {rows}");
-                    let tiles = tiles(hidden) * passes;
-                    assert!(rooms + sums(tiles, hidden, rows) <= most, "{hidden}, {rows}");
-                }
+            let near = |vectors| (table_bytes(iq2) + rooms(iq2, input_room(vectors)), vectors);
+            for (rooms, vectors) in [
+                (FEW_WARPS * ROOM, 1),
+                (FEW_WARPS * ROOM, ITEM_VECTORS),
+                near(1),
+                near(NEAR_VECTORS),
+            ] {
+                let passes = most_passes(most, rooms, hidden, vectors);
+                assert!(passes >= wanted, "{passes} passes, {hidden}, {vectors}");
+                let tiles = tiles(hidden) * passes;
+                assert!(rooms + sums(tiles, hidden, vectors) <= most, "{hidden}, {vectors}");
             }
         }
     }

@@ -71,6 +71,19 @@ template <> struct Tile<OTHER> {
     Codes<OTHER> a, b;
 };
 
+// 256 columns of a vector in shared memory, in a line of so many bytes. Chunks trade places within it, so that
+// the lanes of a row of weights have different banks, whatever the format's runs are.
+static const u32 NEAR_LINE = 512 + 16;
+
+struct Near {
+    u32 at, lane; // where the line begins; where the lane's first run would lie if it began at nothing
+    // Places of parts of a column number can be put together by exclusive or.
+    __device__ __forceinline__ static u32 place(u32 column) {
+        u32 chunk = column / 8;
+        return (chunk ^ (chunk / 8 % 4) << 1) * 16;
+    }
+};
+
 // As many activations as are asked for at once: there are no registers for more. `x` are the lane's vectors
 // in each group of 8, at its first run of a block; lanes whose vector does not exist take another one's, and
 // what comes out is not looked at.
@@ -82,6 +95,13 @@ template <int F, int N> struct Inputs {
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, 0));
+    }
+    __device__ __forceinline__ void load(const Near &x, u32 first) {
+#pragma unroll
+        for (u32 s = 0; s < together; s++) {
+            u32 at = x.at + (x.lane ^ Near::place(Codes<F>::start(first + s, 0)));
+            runs[0][s].low = staged16(at), runs[0][s].high = staged16(at + 16);
+        }
     }
 };
 
@@ -105,8 +125,8 @@ template <> struct Coming<IQ2_XXS> {
 };
 
 // One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
-template <int F, int N, class Fetch>
-__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
+template <int F, int N, class From, class Fetch>
+__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const From &x, Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
     const u32 together = Inputs<F, N>::together;
     Coming<F> coming[2];
     fetch(0);
@@ -195,28 +215,50 @@ template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHE
 }
 
 // A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
-// is: the strip of each of M matrices, its number among the strip's; `next` goes to the next.
-template <int F, int M, int D, class Walk> struct Pipe {
+// is: the strip of each of M matrices, its number among the strip's, where its columns begin; `next` goes to the
+// next. Of up to X vectors what a piece is multiplied with comes beside it: a load would have to queue behind
+// all weights that have been asked for. Where X is 0 there are too many vectors for that.
+template <int F, int M, int D, int X, class Walk> struct Pipe {
+    using P = Piece<F, M>;
+    static const u32 line = X * NEAR_LINE, slot_bytes = P::bytes + P::blocks * line;
+
     u32 to;            // where the lane copies
     Span<F> span;      // what it reads
     u32 blocks, count; // of the matrices' columns; of segments
     Walk here, ahead;
     u32 asked, ask_slot, slot;
+    const u16 *vector; // the lane's
+    u32 vectors;       // 0: not there yet
 
     __device__ __forceinline__ Pipe(u8 *room, u32 blocks, u32 count, const Walk &walk)
-        : to(shared_address(room) + threadIdx.x % 32 * 16),
-          span(shared_address(room), shared_address(room) + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), blocks(blocks), count(count),
-          here(walk), ahead(walk), asked(0), ask_slot(0), slot(0) {
+        : to(shared_address(room)), span(to, to + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), blocks(blocks), count(count), here(walk), ahead(walk),
+          asked(0), ask_slot(0), slot(0), vectors(0) {
         keep_at_hand(to), keep_at_hand(span.codes), keep_at_hand(span.scales);
         if (Widths<F>::swap) keep_at_hand(span.traded);
     }
 
+    // Asks for a block of the vectors.
+    __device__ __forceinline__ void ask_vectors(u32 at, u32 column) {
+        u32 lane = threadIdx.x % 32;
+        const u16 *from = vector + column + 8 * lane;
+        at += Near::place(8 * lane);
+#pragma unroll
+        for (int v = 0; v < X; v++) {
+            const u16 *other = v ? (const u16 *)__shfl_sync(FULL, (u64)vector, 4 * v) + column + 8 * lane : from;
+            if ((u32)v < vectors) copy_further<0>(at + v * NEAR_LINE, (const u8 *)other);
+        }
+    }
+
+    __device__ __forceinline__ void ask_vectors_of(const Walk &walk, u32 block, u32 at) {
+#pragma unroll
+        for (u32 k = 0; k < P::blocks; k++)
+            if (block + k < blocks) ask_vectors(at + P::bytes + k * line, walk.column() + 256 * (block + k - 2 * walk.segment));
+    }
+
     __device__ __forceinline__ void ask() {
-        using P = Piece<F, M>;
         if (asked < count * P::per_segment) {
-            u32 block = 2 * ahead.segment + asked % P::per_segment;
-            u32 at = to + ask_slot * P::bytes;
-            if (block < blocks)
+            u32 block = 2 * ahead.segment + asked % P::per_segment, begin = to + ask_slot * slot_bytes, at = begin + threadIdx.x % 32 * 16;
+            if (block < blocks) {
 #pragma unroll
                 for (int m = 0; m < M; m++, at += P::each) {
                     const u8 *from = ahead.strip(m).tiles + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16);
@@ -225,6 +267,8 @@ template <int F, int M, int D, class Walk> struct Pipe {
                     else
                         ask_line<P::each>(at, from);
                 }
+                if (X > 0 && vectors > 0) ask_vectors_of(ahead, block, begin);
+            }
             asked++;
             if (P::per_segment == 1 || asked % 2 == 0) ahead.next();
             ask_slot = ask_slot + 1 < D ? ask_slot + 1 : 0;
@@ -238,17 +282,32 @@ template <int F, int M, int D, class Walk> struct Pipe {
         for (u32 i = 0; i < D; i++) ask();
     }
 
+    // The vectors are there, before or after `begin`. `input` is the lane's: of the first `X`, or fewer.
+    __device__ __forceinline__ void tell(const u16 *input, u32 how_many) {
+        vector = input, vectors = how_many;
+        Walk walk = here;
+#pragma unroll
+        for (u32 i = 0; i < D; i++)
+            if (i < asked) {
+                u32 block = 2 * walk.segment + i % P::per_segment;
+                if (block < blocks) ask_vectors_of(walk, block, to + i * slot_bytes);
+                if (P::per_segment == 1 || i % 2 == 1) walk.next();
+            }
+        copies_begun();
+    }
+
     // `input` are the lane's vectors, `column` its part of a table; `done(walk, m, sums)` takes what has come out
-    // of a segment of matrix m.
-    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
-        using P = Piece<F, M>;
+    // of a segment of matrix m. So many copies as `BEHIND` says were begun behind all of this pipe's.
+    template <int N, int BEHIND = 0, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
         const Matrix not_needed = {};
         const u16 *mine[N];
 #pragma unroll
         for (int n = 0; n < N; n++) {
             mine[n] = input[n] + Codes<F>::start(0, threadIdx.x % 4);
-            keep_at_hand(mine[n]);
+            if (X == 0) keep_at_hand(mine[n]);
         }
+        Near near = {0, Near::place(Codes<F>::start(0, threadIdx.x % 4))};
+        u32 row = min(threadIdx.x % 32 / 4, vectors - 1) * NEAR_LINE;
         for (u32 i = 0; i < count; i++) {
             float sum[M][N][4] = {};
 #pragma unroll 1
@@ -256,22 +315,37 @@ template <int F, int M, int D, class Walk> struct Pipe {
                 u32 block = 2 * here.segment + k, within = P::blocks > 1 ? k : 0;
                 if (block < blocks) {
                     const u16 *x[N];
-#pragma unroll
-                    for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
                     Inputs<F, N> inputs;
-                    inputs.load(x, 0);
+                    if constexpr (X == 0) {
+#pragma unroll
+                        for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
+                        inputs.load(x, 0);
+                    }
                     if (within == 0) {
-                        copies_done<D - 1>();
+                        if (X > 0 && i == 0 && k == 0)
+                            copies_done<BEHIND>();
+                        else
+                            copies_done<D - 1>();
                         __syncwarp();
                     }
-                    Span<F> at = span.further(slot * P::bytes + within * TILE_BYTES<F>);
+                    if constexpr (X > 0) {
+                        near.at = to + slot * slot_bytes + P::bytes + within * line + row;
+                        inputs.load(near, 0);
+                    }
+                    Span<F> at = span.further(slot * slot_bytes + within * TILE_BYTES<F>);
 #pragma unroll
                     for (int m = 0; m < M; m++) {
                         if (F == FP8) at.beside = here.strip(m).beside + 2 * block;
                         Tile<F> tile;
                         tile.begin(at);
-                        if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
-                        few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], [&](u32 s) { tile.fetch(at, s); });
+                        auto fetch = [&](u32 s) { tile.fetch(at, s); };
+                        if constexpr (X > 0) {
+                            if (m > 0 && Inputs<F, N>::together < 4) inputs.load(near, 0);
+                            few_block<F, N>(not_needed, tile, near, inputs, column, sum[m], fetch);
+                        } else {
+                            if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
+                            few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], fetch);
+                        }
                         at = at.further(P::each);
                     }
                 }
@@ -287,15 +361,16 @@ template <int F, int M, int D, class Walk> struct Pipe {
     }
 };
 
-template <int M, int D, class Walk> struct Pipe<OTHER, M, D, Walk> {
+template <int M, int D, int X, class Walk> struct Pipe<OTHER, M, D, X, Walk> {
     u32 blocks, count;
     Walk here;
 
     __device__ __forceinline__ Pipe(u8 *, u32 blocks, u32 count, const Walk &walk) : blocks(blocks), count(count), here(walk) {}
 
     __device__ __forceinline__ void begin() {}
+    __device__ __forceinline__ void tell(const u16 *, u32) {}
 
-    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
+    template <int N, int BEHIND = 0, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
         const u16 *mine[N];
 #pragma unroll
         for (int n = 0; n < N; n++) mine[n] = input[n] + Codes<OTHER>::start(0, threadIdx.x % 4);
@@ -365,9 +440,11 @@ template <int F> struct TilesWalk {
 // For a format that is known when the kernel is compiled, or for whichever there is.
 static const int ANY = -2;
 
-// What a warp has where a block has as much of a multiprocessor as leaves room for the next kernel's.
-static const u32 DEEP_ROOM = 3 * TILE_BYTES<Q8_0>;
-template <int F, bool DEEP> constexpr int AHEAD = DEEP ? (DEEP_ROOM / Piece<F>::bytes < 4 ? DEEP_ROOM / Piece<F>::bytes : 4) : DEPTH<F>;
+// What a warp has for one vector's pieces where a block leaves room for the next kernel's: of any format at
+// least one, of Q8_0 two.
+static const u32 DEEP_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
+template <int F> constexpr u32 DEEP_SLOT = Piece<F>::bytes + Piece<F>::blocks * NEAR_LINE;
+template <int F, bool DEEP> constexpr int AHEAD = DEEP ? (DEEP_ROOM / DEEP_SLOT<F> < 4 ? DEEP_ROOM / DEEP_SLOT<F> : 4) : DEPTH<F>;
 template <bool DEEP> constexpr int AHEAD<OTHER, DEEP> = 1;
 
 // What block `block` of a list does; every thread of it must call this.
@@ -404,9 +481,10 @@ template <int N, int F, bool DEEP> __device__ __forceinline__ void half_products
     auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (walk.tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                                    \
     {                                                                                                                              \
-        Pipe<G, 1, (AHEAD<G, DEEP>), TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
+        Pipe<G, 1, (AHEAD<G, DEEP>), DEEP, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
         pipe.begin();                                                                                                              \
         await();                                                                                                                   \
+        if (DEEP) pipe.tell(p.x, 1);                                                                                               \
         pipe.template end<N>(input, 0, done);                                                                                      \
     }
     FOR_CODES_OF(F, m.format, BODY)

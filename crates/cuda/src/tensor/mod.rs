@@ -33,8 +33,10 @@ pub const FEW: usize = 16;
 pub const ROOM: usize = 16 * 2 * (256 + 16);
 /// As much shared memory as every card has for one block.
 pub const MOST_SHARED: usize = 99 << 10;
+/// Shared memory of 256 columns of a vector beside a piece of weights.
+pub const NEAR_LINE: usize = 512 + 16;
 /// What a warp has where a block takes half of a multiprocessor, and what the block has for sums.
-const DEEP_ROOM: usize = 3 * 16 * (256 + 16);
+pub const DEEP_ROOM: usize = 2 * (16 * (256 + 16) + NEAR_LINE);
 const DEEP_SUMS: usize = 8 << 10;
 /// The shared memory of such a block.
 const DEEP_SHARED: usize = FEW_WARPS * DEEP_ROOM + DEEP_SUMS;
@@ -177,16 +179,20 @@ impl HalfProductList {
         room.copy_from_slice(products);
         let few_blocks = place(room, |p| p.few_blocks(1));
         let sums = products.iter().map(HalfProduct::sums).max().unwrap_or(0);
+        // Where all blocks run at once, all must have as much to do: of one format.
+        let q8 = products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32);
         let mut placed = products.to_vec();
         let blocks = place(&mut placed, |p| (p.product.rows() as usize).div_ceil(MANY_ROWS));
         Ok(HalfProductList {
-            one: card.has_much_shared().then(|| deep(few, sums, card.multiprocessors)),
+            one: card
+                .has_much_shared()
+                .then(|| deep(few, sums, if q8 { card.multiprocessors } else { usize::MAX })),
             few,
             few_blocks,
             many: ProductList { address: put(&placed)?, count: count as u32, blocks },
             sums,
             many_shared: products.iter().map(HalfProduct::many_shared).max().unwrap_or(0),
-            q8: products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32),
+            q8,
         })
     }
 
