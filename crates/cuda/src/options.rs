@@ -24,7 +24,7 @@ pub struct CudaOptions {
     /// Rows of a batch that go through the layers together; it bounds the working memory. Long rounds
     /// read the weights less often, and give each expert more rows.
     pub rows: usize,
-    /// Rows of a round that attention takes at a time; it bounds what a slot's rings must hold.
+    /// Rows of a round that attention takes at a time; it bounds the working memory of their queries.
     pub slice: usize,
 }
 

@@ -421,7 +421,7 @@ template <int N> __device__ __forceinline__ void join_parts(AttendShared<N> &m, 
 
 // Where the row lies that is seen as the `index`th; nowhere beyond the last.
 __device__ __forceinline__ const u8 *row_place(const AttendArgs &a, const Row &row, const Sight &s, u32 r, u32 index) {
-    if (index < s.window_rows) return row.arena + a.window_at + (u64)((s.window_first + index) % a.window_depth) * a.format.bytes;
+    if (index < s.window_rows) return window_place(a, row, s, r, index);
     u32 c = index - s.window_rows;
     if (c >= s.compressed) return nullptr;
     if (s.chosen) c = a.chosen[(u64)r * a.top_k + c];
@@ -457,7 +457,7 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
     bool known = !sees.chosen || tile * SPAN + threadIdx.x < sees.window_rows;
     if (threadIdx.x < SPAN && known) {
         const u8 *place = tile_place(a, r, tile);
-        m.places[0][threadIdx.x] = place;
+        m.places[tile % 2][threadIdx.x] = place;
         // What a step before left there may be far away by now.
         for (u32 at = 0; !WHOLE && place && at < a.format.bytes; at += 128) prefetch(place + at);
     }
@@ -465,11 +465,11 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
     await();
     if (tile >= end) return;
 
-    if (threadIdx.x < SPAN && !known) m.places[0][threadIdx.x] = tile_place(a, r, tile);
+    if (threadIdx.x < SPAN && !known) m.places[tile % 2][threadIdx.x] = tile_place(a, r, tile);
     __syncthreads();
     Fetched raw;
-    if (fast && N == 8) ask_tile(m.places[0], (const u8 *)a.rows, m.raw);
-    if (fast && N < 8) fetch(raw, m.places[0]);
+    if (fast && N == 8) ask_tile(m.places[tile % 2], (const u8 *)a.rows, m.raw);
+    if (fast && N < 8) fetch(raw, m.places[tile % 2]);
     stage_queries(a, r, first_head, 8 * N, width, m.queries);
 
     // A whole row begins with the sink. A part begins with nothing, and the first tile is added to a
@@ -483,7 +483,8 @@ template <int N, bool WHOLE> __device__ __forceinline__ void attend_heads(const 
 #pragma unroll
             for (int c = 0; c < 4; c++) sums[i][j][c] = WHOLE ? 0.0f : -0.0f;
 
-    for (u32 side = 0; tile < end; tile++, side ^= 1) {
+    for (; tile < end; tile++) {
+        u32 side = tile % 2;
         const u8 *next = nullptr;
         if (tile + 1 < end && threadIdx.x < SPAN) next = tile_place(a, r, tile + 1);
         if (fast && N == 8) await_tile();

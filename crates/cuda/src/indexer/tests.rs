@@ -33,7 +33,7 @@ fn bytes(floats: &[f32]) -> Vec<u8> {
 /// The round's rows as the kernels read them.
 fn told(first: usize, table: u64) -> Vec<u8> {
     let row = |position: usize| {
-        let words = [0, position as u32, u32::MAX, u32::MAX].map(u32::to_le_bytes);
+        let words = [0, position as u32, u32::MAX, u32::MAX, 0, 0, 0, 0].map(u32::to_le_bytes);
         [[0; 8], table.to_le_bytes()].concat().into_iter().chain(words.concat())
     };
     (first..first + ROWS).flat_map(row).collect()
