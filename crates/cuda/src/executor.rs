@@ -456,7 +456,7 @@ impl Executor for CudaExecutor {
     }
 
     fn state_cost(&self) -> StateCost {
-        self.shape.cost(&self.options)
+        self.shape.cost()
     }
 
     fn state_bytes(&self) -> usize {
@@ -466,11 +466,6 @@ impl Executor for CudaExecutor {
             bytes += slot.arena.len();
             let pages = slot.pages.pages().iter();
             bytes += pages.filter(|p| seen.insert(p.address())).map(|p| p.len()).sum::<usize>();
-            for boundary in slot.boundaries() {
-                if seen.insert(boundary.address()) {
-                    bytes += boundary.bytes();
-                }
-            }
         }
         bytes
     }

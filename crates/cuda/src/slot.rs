@@ -4,7 +4,7 @@
 //! alive. What is needed of the last positions lies in rings, all of them in one arena on the card. They
 //! hold what may be taken back and what is looked back at from there, whatever the length of a round.
 //! Going back a little is a change of length; going back further needs a boundary: a copy of what the
-//! rings held when the timeline passed it.
+//! rings held when the timeline passed it. It is seldom needed, so the host keeps it.
 
 use std::sync::Arc;
 
@@ -126,14 +126,10 @@ impl Shape {
         self.rings.iter().map(|ring| ring.row_bytes as usize).sum()
     }
 
-    /// What the state of a slot costs.
-    pub fn cost(&self, options: &CudaOptions) -> StateCost {
-        let boundaries = match options.boundary {
-            0 => 0,
-            boundary => options.boundaries_kept * self.copies(boundary, 0).1,
-        };
+    /// What the state of a slot costs on the card.
+    pub fn cost(&self) -> StateCost {
         StateCost {
-            fixed: (self.arena_bytes + boundaries) as u64,
+            fixed: self.arena_bytes as u64,
             per_1k_tokens: (self.page_bytes * 1024 / PAGE_TOKENS) as u64,
         }
     }
@@ -192,24 +188,32 @@ impl Tools<'_> {
         rows::copy(self.device, self.kernels, copies.len(), &args)?;
         self.device.finish()
     }
+
+    /// Positions of a slot's rings, which are `bytes` in all, for the host.
+    pub fn bring(
+        &self,
+        slot: &Slot,
+        copies: &[RingCopy],
+        bytes: usize,
+    ) -> Result<Vec<u8>, CudaError> {
+        let buffer = self.device.alloc(bytes, "a copy of a session's last rows")?;
+        self.copy(slot, copies, &buffer, false)?;
+        let mut held = vec![0u8; bytes];
+        self.device.read(&buffer, 0, &mut held)?;
+        Ok(held)
+    }
+
+    /// Puts them back.
+    pub fn put(&self, slot: &Slot, copies: &[RingCopy], held: &[u8]) -> Result<(), CudaError> {
+        let buffer = self.device.upload(held, "a copy of a session's last rows")?;
+        self.copy(slot, copies, &buffer, true)
+    }
 }
 
 /// What the rings held at one length.
 pub struct Boundary {
     len: usize,
-    held: Buffer,
-}
-
-impl Boundary {
-    /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Where it lies.
-    pub fn address(&self) -> u64 {
-        self.held.address()
-    }
+    held: Vec<u8>,
 }
 
 /// The state of one timeline.
@@ -263,8 +267,7 @@ impl Slot {
     /// A copy of what is needed to go on from `len`, which the running step has just reached.
     pub fn boundary(&self, tools: Tools<'_>, len: usize) -> Result<Arc<Boundary>, CudaError> {
         let (copies, bytes) = tools.shape.copies(len, 0);
-        let held = tools.device.alloc(bytes, "a copy of a session's last rows")?;
-        tools.copy(self, &copies, &held, false)?;
+        let held = tools.bring(self, &copies, bytes)?;
         Ok(Arc::new(Boundary { len, held }))
     }
 
@@ -277,7 +280,7 @@ impl Slot {
             self.len = len;
         } else if let Some(boundary) = self.boundaries.iter().rfind(|b| b.len <= len).cloned() {
             let (copies, _) = tools.shape.copies(boundary.len, 0);
-            tools.copy(self, &copies, &boundary.held, true)?;
+            tools.put(self, &copies, &boundary.held)?;
             self.len = boundary.len;
             self.floor = boundary.len;
         } else {
@@ -302,11 +305,6 @@ impl Slot {
         let candidates = 0..self.boundaries.len().saturating_sub(1);
         let least = candidates.min_by(|a, b| gap(a).total_cmp(&gap(b)));
         self.boundaries.remove(least.unwrap_or(0));
-    }
-
-    /// The boundaries, which copies share.
-    pub fn boundaries(&self) -> &[Arc<Boundary>] {
-        &self.boundaries
     }
 }
 
@@ -467,18 +465,15 @@ mod tests {
             first.into_iter().chain(rest).collect()
         };
         let (flash, pro) = (alternating([None; 2], 43), alternating([Hca; 2], 61));
-        // Whole MiB: the rings, with the boundaries, and with rows of 64K, 256K and 1M tokens.
-        for (layers, mib) in [(flash, [54, 115, 335, 995, 3633]), (pro, [79, 167, 482, 1426, 5204])]
-        {
+        // Whole MiB: the rings, and with them rows of 64K, 256K and 1M tokens.
+        for (layers, mib) in [(flash, [54, 273, 933, 3572]), (pro, [79, 394, 1338, 5116])] {
             let options = CudaOptions::default();
             let shape = shape(&options, |config| {
                 (config.layers, config.head_dim, config.window) = (layers, 512, 128);
                 (config.rope.dims, config.indexer.dim) = (64, 128);
             });
-            let cost = shape.cost(&options);
-            let [none, short, long, longest] =
-                [0, 1 << 16, 1 << 18, 1 << 20].map(|n| cost.bytes(n));
-            let bytes = [shape.arena_bytes as u64, none, short, long, longest];
+            let cost = shape.cost();
+            let bytes = [0, 1 << 16, 1 << 18, 1 << 20].map(|tokens| cost.bytes(tokens));
             assert_eq!(bytes.map(|bytes| bytes >> 20), mib);
         }
     }
