@@ -35,11 +35,6 @@ __device__ __forceinline__ void load_turned(u32 (&d)[4], const void *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(shared_address(row)));
 }
 
-// d += a b, of 16 by 16 and 16 by 8 halves.
-__device__ __forceinline__ void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // ------------------------------------------------------------------ rows as halves
 
 // A power of two with 256 times its value as a half, twice: codes are spread with a 256th of theirs.
@@ -226,8 +221,8 @@ template <int N> __device__ __forceinline__ void score_tile(AttendShared<N> &m, 
             load_matrices(b, heads + j * 8 * LINE + k * 16);
 #pragma unroll
             for (int i = 0; i < M; i++) {
-                multiply_add(sums[i][j], a[i], b[0], b[1]);
-                if (HEAD_TILES > 1) multiply_add(sums[i][(j + 1) % HEAD_TILES], a[i], b[2], b[3]);
+                mma(sums[i][j], a[i][0], a[i][1], a[i][2], a[i][3], b[0], b[1]);
+                if (HEAD_TILES > 1) mma(sums[i][(j + 1) % HEAD_TILES], a[i][0], a[i][1], a[i][2], a[i][3], b[2], b[3]);
             }
         }
     }
@@ -317,7 +312,7 @@ template <int N> __device__ __forceinline__ void add_tile(const AttendShared<N> 
             __syncwarp();
             float more[4] = {};
 #pragma unroll
-            for (int k = 0; k < (int)SPAN / 16; k++) multiply_add(more, a[k], b[k / 2][k % 2 * 2], b[k / 2][k % 2 * 2 + 1]);
+            for (int k = 0; k < (int)SPAN / 16; k++) mma(more, a[k][0], a[k][1], a[k][2], a[k][3], b[k / 2][k % 2 * 2], b[k / 2][k % 2 * 2 + 1]);
             merge_sums(sums[i][j], more, *(const float4 *)(m.shares + 8 * j + lane % 4 * 2));
         }
     }
