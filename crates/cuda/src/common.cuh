@@ -19,8 +19,11 @@ struct Row {
     u8 *const *pages; // the slot's pages of compressed rows
     u32 token;
     u32 position;
-    u32 want; // which row of logits it gives
-    u32 undo; // where the rows that it overwrites are saved
+    u32 want;      // which row of logits it gives
+    u32 undo;      // where the rows that it overwrites are saved
+    u32 before;    // how many rows of the round that extend the same slot stand before it,
+    u32 after;     // and how many behind it
+    u32 unused[2]; // what lies behind the rows is read in sixteens
 };
 
 // How attention rows (or index rows) lie in memory.

@@ -6,16 +6,14 @@ use std::{
 };
 
 use ds4_engine::{ExecError, Executor, Feed, Logits, ReadRate, SlotId, SlotState, StateCost};
-use ds4_model::{Compression, ExpertWeights, Matrix, Model, Rounding, Routing};
+use ds4_model::{Model, Rounding};
 
 use crate::{
-    attend,
     costs::Costs,
     device::{Device, DeviceInfo, Kernels},
-    experts,
     fault::Stage,
     health::Health,
-    hyper, indexer,
+    limits,
     options::{CudaError, CudaOptions},
     plan::{Card, memory_plan},
     read_rate,
@@ -61,7 +59,7 @@ impl CudaExecutor {
         let config = &model.config;
         let formats = RowFormats::new(config, options.rounding)
             .map_err(|source| CudaError::Rows { model: config.name.clone(), source })?;
-        check_shape(&model)?;
+        limits::check(&model)?;
         let shape = Shape::new(config, formats, &options);
         let frequencies = Frequencies::new(&config.rope);
 
@@ -318,66 +316,6 @@ fn copy_finite(to: &mut [f32], from: &[f32]) -> bool {
     bad == 0
 }
 
-/// The kernels' limits. A real model is far from them; a file may say anything.
-fn check_shape(model: &Model) -> Result<(), CudaError> {
-    let c = &model.config;
-    let refuse = |what: String| Err(CudaError::Shape { model: c.name.clone(), what });
-    if ![1, 2, 4].contains(&c.streams) || c.streams > hyper::MOST_STREAMS {
-        return refuse(format!("{} residual streams; the kernels know 1, 2 and 4", c.streams));
-    }
-    if !c.hidden.is_multiple_of(8) || c.hidden > hyper::WIDEST {
-        let widest = hyper::WIDEST;
-        return refuse(format!(
-            "hidden width {}; multiples of 8 up to {widest} are known",
-            c.hidden
-        ));
-    }
-    if c.head_dim > attend::WIDEST
-        || !c.head_dim.is_multiple_of(4)
-        || !c.rope.dims.is_multiple_of(4)
-    {
-        let widest = attend::WIDEST;
-        return refuse(format!(
-            "heads of {} with {} rotary; multiples of 4 up to {widest} are known",
-            c.head_dim, c.rope.dims
-        ));
-    }
-    let dim = c.indexer.dim;
-    let indexed = c.layers.contains(&Compression::Csa);
-    if indexed && (dim > indexer::WIDEST || !dim.is_multiple_of(indexer::GROUP)) {
-        return refuse(format!("index rows of {dim}; multiples of 32 up to 128 are known"));
-    }
-    if c.window == 0 || c.experts_used > c.experts || c.experts > experts::MOST {
-        return refuse(format!(
-            "a window of {}, {} of {} experts",
-            c.window, c.experts_used, c.experts
-        ));
-    }
-    if let Some(matrix) = model.weights.matrices().find(|m| !m.cols().is_multiple_of(4)) {
-        return refuse(format!(
-            "tensor {} has {} columns, no multiple of 4",
-            matrix.name(),
-            matrix.cols()
-        ));
-    }
-    let part: [fn(&ExpertWeights) -> &Matrix; 3] = [|e| &e.gate, |e| &e.up, |e| &e.down];
-    for layer in &model.weights.layers {
-        for of in part {
-            let mut formats = layer.moe.experts.iter().map(|e| of(e).format());
-            let first = formats.next();
-            if formats.any(|format| Some(format) != first) {
-                return refuse("experts of one layer in several formats".to_owned());
-            }
-        }
-        if let Routing::Hash(table) = &layer.moe.routing
-            && table.iter().any(|&expert| expert as usize >= c.experts)
-        {
-            return refuse(format!("a token is routed beyond its {} experts", c.experts));
-        }
-    }
-    Ok(())
-}
-
 impl Executor for CudaExecutor {
     fn name(&self) -> &'static str {
         "cuda"
@@ -456,7 +394,7 @@ impl Executor for CudaExecutor {
     }
 
     fn state_cost(&self) -> StateCost {
-        self.shape.cost(&self.options)
+        self.shape.cost()
     }
 
     fn state_bytes(&self) -> usize {
@@ -466,11 +404,6 @@ impl Executor for CudaExecutor {
             bytes += slot.arena.len();
             let pages = slot.pages.pages().iter();
             bytes += pages.filter(|p| seen.insert(p.address())).map(|p| p.len()).sum::<usize>();
-            for boundary in slot.boundaries() {
-                if seen.insert(boundary.address()) {
-                    bytes += boundary.bytes();
-                }
-            }
         }
         bytes
     }

@@ -6,8 +6,9 @@
 //! `embed`, `hyper`, `matvec`, `tensor`, `rows`, `indexer`, `attend`, `experts`. `upload`
 //! brings the weights to the card, `slot` and `pages` are the state, `device` is all that speaks to the
 //! driver.
-//! `recording` replays what was launched before, `plan` says what will be taken before it is, `health`
-//! whether the card still answers, `stages` and `costs` where the time goes.
+//! `recording` replays what was launched before, `plan` says what will be taken before it is, `limits`
+//! which models the kernels know, `health` whether the card still answers, `stages` and `costs` where the
+//! time goes.
 //!
 //! Nothing of CUDA is needed to build this crate or to start a program that holds it: the driver is
 //! looked for when an executor is made. The crate sees no text and no files but its kernel cache.
@@ -22,6 +23,7 @@ mod fault;
 mod health;
 mod hyper;
 mod indexer;
+mod limits;
 mod matvec;
 mod options;
 mod pages;

@@ -19,12 +19,13 @@ pub struct CudaOptions {
     /// A slot that is truncated further goes back to a multiple of this; itself a multiple of 128, or 0
     /// to go back to the start. Rounds of a prompt end there, so it should be no less than `rows`.
     pub boundary: usize,
-    /// How many such multiples a slot remembers, close ones near its end and distant ones further back.
+    /// How many such multiples a slot remembers, close ones near its end and distant ones further back,
+    /// in the host's memory: a large model's take four to six megabytes each.
     pub boundaries_kept: usize,
     /// Rows of a batch that go through the layers together; it bounds the working memory. Long rounds
     /// read the weights less often, and give each expert more rows.
     pub rows: usize,
-    /// Rows of a round that attention takes at a time; it bounds what a slot's rings must hold.
+    /// Rows of a round that attention takes at a time; it bounds the working memory of their queries.
     pub slice: usize,
 }
 

@@ -8,7 +8,7 @@ const NOWHERE: u32 = u32::MAX;
 /// Bytes of the head of the upload: the place where a fault is reported.
 pub const HEAD_BYTES: usize = 16;
 /// Bytes of what the kernels are told of a row, but for its rotations.
-pub const ROW_BYTES: usize = 32;
+pub const ROW_BYTES: usize = 48;
 /// Rotations of a row.
 const TURNS: usize = 4;
 
@@ -80,6 +80,10 @@ pub struct Row {
     pub logits: Option<usize>,
     /// Where in its feed's share of the undo buffer, if it overwrites something worth saving.
     pub undo: Option<usize>,
+    /// How many rows of the same feed stand before it in the round, one behind the other,
+    pub before: usize,
+    /// and how many behind it.
+    pub after: usize,
 }
 
 /// Where a feed's slot lies on the card.
@@ -104,7 +108,7 @@ pub struct Limits {
     pub wanted: usize,
     /// A slot pauses at multiples of this, if it is not 0.
     pub boundary: usize,
-    /// The deepest ring: the places that later rows of a feed are kept in were taken by earlier ones.
+    /// The deepest ring: the places that later rows of a feed may be kept in belong to earlier ones.
     pub deepest: usize,
 }
 
@@ -131,7 +135,8 @@ pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits
             .min(to_boundary)
             .min(unwanted.saturating_add(most_wanted - wanted));
         wanted += count.saturating_sub(unwanted);
-        for i in done[feed]..done[feed] + count {
+        for nth in 0..count {
+            let i = done[feed] + nth;
             let logits = match fed.want {
                 Want::Nothing => None,
                 Want::Last => (i + 1 == fed.tokens.len()).then_some(logits_before),
@@ -143,6 +148,8 @@ pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits
                 position: place.len + i,
                 logits,
                 undo: (i < deepest).then_some(place.undo + i),
+                before: nth,
+                after: count - 1 - nth,
             });
         }
         logits_before += fed.want.rows(fed.tokens.len());
@@ -180,7 +187,8 @@ pub fn write(rows: &[Row], places: &[Place], frequencies: &Frequencies, bytes: &
         let place = &places[row.feed];
         bytes[..8].copy_from_slice(&place.arena.to_le_bytes());
         bytes[8..16].copy_from_slice(&place.pages.to_le_bytes());
-        let words = [row.token, row.position as u32, want, undo];
+        let (before, after) = (row.before as u32, row.after as u32);
+        let words = [row.token, row.position as u32, want, undo, before, after, 0, 0];
         for (bytes, word) in bytes[16..].as_chunks_mut::<4>().0.iter_mut().zip(words) {
             *bytes = word.to_le_bytes();
         }
@@ -224,6 +232,8 @@ mod tests {
         assert_eq!(seen(0, 5), (1, 6, Some(1), Some(5)));
         assert_eq!(rounds[1].len(), 8);
         assert_eq!(seen(1, 7), (1, 15, Some(10), None));
+        let beside = |row: usize| (rounds[0][row].before, rounds[0][row].after);
+        assert_eq!([0, 4, 5, 6].map(beside), [(0, 4), (4, 0), (0, 1), (1, 0)]);
         assert_eq!(rounds.len(), 2);
     }
 
@@ -291,7 +301,7 @@ mod tests {
         let (depths, deepest) = ([7, 19, 23], 23);
         for rows in [1, 4, 8, 22, 23, 24, 64, 128] {
             let limits = Limits { rows, wanted: 1, boundary: 0, deepest };
-            for depth in depths {
+            for (depth, at_once) in depths.into_iter().flat_map(|d| [(d, true), (d, false)]) {
                 let (mut ring, mut saved) = (vec![None; depth], vec![None; 5 + deepest]);
                 for round in rounds(&batch, &places, limits) {
                     for row in &round {
@@ -299,7 +309,9 @@ mod tests {
                             saved[undo] = Some(ring[row.position % depth]);
                         }
                     }
-                    round.iter().for_each(|row| ring[row.position % depth] = Some(row.position));
+                    for row in round.iter().filter(|row| at_once || row.after < depth) {
+                        ring[row.position % depth] = Some(row.position);
+                    }
                 }
                 assert_eq!(saved[5..5 + depth], vec![Some(None); depth], "{rows} rows, {depth}");
             }

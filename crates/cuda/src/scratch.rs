@@ -9,6 +9,7 @@ use crate::{
     hyper, indexer,
     options::{CudaError, CudaOptions},
     round::most_wanted,
+    slot::Shape,
 };
 
 /// Rows that attention takes together: its sums are the largest working memory of a row.
@@ -25,6 +26,8 @@ pub struct Room {
     pub fast: bool,
     /// Vectors that are wanted as floats.
     pub floats: Floats,
+    /// Bytes of a row of the window; 0 if none ever waits for its place in a ring.
+    pub waiting: usize,
 }
 
 /// Whether vectors that are wide, and often wanted as halves alone, are wanted as floats too.
@@ -40,9 +43,10 @@ pub struct Floats {
 
 impl Room {
     /// What the options ask for.
-    pub fn new(options: &CudaOptions, floats: Floats) -> Room {
+    pub fn new(options: &CudaOptions, shape: &Shape, floats: Floats) -> Room {
         let (rows, slice, fast) = (options.rows, options.longest_slice(), options.fast);
-        Room { rows, slice, fast, floats }
+        let waiting = if shape.at_once(rows) { 0 } else { shape.formats.attention.bytes as usize };
+        Room { rows, slice, fast, floats, waiting }
     }
 }
 
@@ -68,6 +72,8 @@ pub struct Scratch {
     pub pending: [u64; 2],
     /// `[rows, windows * index dim]`: values, scores.
     pub index_pending: [u64; 2],
+    /// `[rows]`: rows of the window that wait for their places in the rings.
+    pub waiting: u64,
     /// `[slice, heads, head_dim]`.
     pub q: u64,
     /// `[slice, index heads, index dim]`.
@@ -148,7 +154,7 @@ impl Scratch {
 
     /// Where everything lies, counted from the beginning, and how much it is.
     fn lay_out(c: &Config, room: Room) -> (Scratch, usize) {
-        let Room { rows, slice, fast, floats } = room;
+        let Room { rows, slice, fast, floats, waiting } = room;
         let wanted = most_wanted(rows);
         // Nothing lies at the beginning: 0 stands for what is not there.
         let mut bytes = 256usize;
@@ -176,6 +182,7 @@ impl Scratch {
             kv: take(rows, 4 * c.head_dim),
             pending: [(); 2].map(|()| take(rows, 4 * windows * c.head_dim)),
             index_pending: [(); 2].map(|()| take(rows, 4 * windows * c.indexer.dim)),
+            waiting: take(if waiting > 0 { rows } else { 0 }, waiting),
             q: take(slice, 4 * c.q_width()),
             index_q: take(slice, 4 * index),
             index_codes: take(slice, index),
@@ -237,6 +244,7 @@ impl Scratch {
             pending_score,
             index_kv,
             index_score,
+            &mut self.waiting,
             &mut self.q,
             &mut self.index_q,
             &mut self.index_codes,
@@ -281,7 +289,7 @@ mod tests {
         let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
         let room = |fast, floats| {
             let floats = Floats { heads: floats, low: floats, middle: floats };
-            Room { rows: 700, slice: 32, fast, floats }
+            Room { rows: 700, slice: 32, fast, floats, waiting: 584 }
         };
         // Exact: no halves. Fast, and nobody wants floats: three places fewer.
         for (fast, floats, missing) in [(false, true, 9), (true, true, 0), (true, false, 3)] {
@@ -300,5 +308,7 @@ mod tests {
         }
         let bytes = |slice| Scratch::bytes(&config, Room { slice, ..room(true, false) });
         assert!(bytes(32) < bytes(700));
+        let bytes = |waiting| Scratch::bytes(&config, Room { waiting, ..room(true, false) });
+        assert_eq!(bytes(584) - bytes(0), (700 * 584usize).next_multiple_of(256));
     }
 }

@@ -21,10 +21,7 @@ pub fn export(
     let (device, shape) = (tools.device, tools.shape);
     let rewind = rewind.min(slot.len - slot.floor);
     let (copies, bytes) = shape.copies(slot.len, rewind);
-    let held = device.alloc(bytes, "a copy of a session's last rows")?;
-    tools.copy(slot, &copies, &held, false)?;
-    let mut tails = vec![0u8; bytes];
-    device.read(&held, 0, &mut tails)?;
+    let tails = tools.bring(slot, &copies, bytes)?;
     let mut pages = Vec::new();
     for page in slot.pages.pages() {
         let mut bytes = vec![0u8; page.len()];
@@ -106,8 +103,7 @@ pub fn import(state: &SlotState, tools: Tools<'_>, rounding: Rounding) -> Result
             }
         }
     }
-    let held = device.upload(&tails, "a copy of a session's last rows")?;
-    tools.copy(&slot, &copies, &held, true)?;
+    tools.put(&slot, &copies, &tails)?;
     slot.len = state.len;
     slot.floor = state.len - rewind;
     Ok(slot)

@@ -127,6 +127,59 @@ fn rounds_longer_than_rings_change_nothing() {
     });
 }
 
+/// Rounds that just fit into the rings, and such as do not, of two sessions that stand anywhere in
+/// groups of 4 and of 128; and all that may be taken back, taken back.
+#[test]
+fn rounds_that_begin_and_end_anywhere_change_nothing() {
+    on_the_card(|model, options| {
+        let options = CudaOptions { boundary: 0, rows: 300, slice: 70, ..options };
+        let (tokens, vocab) = (prompt(model, 470, 10), model.config.vocab);
+        let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+        let slot = cuda.open().unwrap();
+        let want = feed(&mut cuda, slot, &tokens, &[1]);
+        drop(cuda);
+        let want = |at: usize| &want[at * vocab..][..vocab];
+        for rewind in [0, 3, 128] {
+            let options = CudaOptions { rewind, ..options };
+            let mut cuda = CudaExecutor::new(Arc::clone(model), options).unwrap();
+            let mut logits = Logits::default();
+            let mut both =
+                |cuda: &mut CudaExecutor, slots: [SlotId; 2], from: [usize; 2], count| {
+                    let feeds = [0, 1].map(|i| {
+                        let tokens = &tokens[from[i]..from[i] + count];
+                        Feed { slot: slots[i], tokens, want: Want::Last }
+                    });
+                    cuda.step(&feeds, &mut logits).unwrap();
+                    for (from, row) in from.into_iter().zip(logits.rows()) {
+                        let what = format!("{count} from {from}, rewind {rewind}");
+                        assert_same(row, want(from + count - 1), &what);
+                    }
+                };
+            let starts = [1, 2, 3, 4, 63, 126, 127, 128, 130];
+            for (start, count) in starts
+                .iter()
+                .flat_map(|&start| [1, rewind + 1, rewind + 2, 259].map(|n| (start, n)))
+            {
+                let starts = [start, start + 65];
+                let slots = starts.map(|start| {
+                    let slot = cuda.open().unwrap();
+                    feed(&mut cuda, slot, &tokens[..start], &[start.div_ceil(2)]);
+                    slot
+                });
+                both(&mut cuda, slots, starts, count);
+                let back = starts.map(|start| (start + count).saturating_sub(rewind));
+                for (slot, len) in slots.into_iter().zip(back) {
+                    assert_eq!(cuda.truncate(slot, len).unwrap(), len);
+                }
+                for more in 0..5 {
+                    both(&mut cuda, slots, back.map(|len| len + more), 1);
+                }
+                slots.into_iter().for_each(|slot| cuda.close(slot));
+            }
+        }
+    });
+}
+
 /// A file whose embedding of `token` is not a number, opened. The file itself may go.
 fn damaged(name: &str, token: usize) -> Arc<Model> {
     let mut bytes = fs::read(card::file(name)).unwrap();
@@ -173,6 +226,45 @@ fn a_step_that_fails_after_long_rounds_leaves_no_trace() {
         }
         let got = feed(&mut cuda, slots[0], &long[300..], &[900]);
         assert_same(&got, &want[300 * model.config.vocab..], "after the failures");
+    });
+}
+
+/// Steps of one round and of two, within groups of 4 and of 128 and across their ends.
+#[test]
+fn a_short_step_that_fails_leaves_no_trace() {
+    const BAD: u32 = 300;
+    on_files(|name, options| {
+        let model = damaged(name, BAD as usize);
+        let replace = |id| if id == BAD { 0 } else { id };
+        let tokens: Vec<u32> = prompt(&model, 330, 11).into_iter().map(replace).collect();
+        let options = CudaOptions { boundary: 0, rewind: 20, rows: 40, slice: 32, ..options };
+        let mut cuda = CudaExecutor::new(Arc::clone(&model), options).unwrap();
+        let whole = cuda.open().unwrap();
+        let want = feed(&mut cuda, whole, &tokens, &[40]);
+        for (start, count, spoilt) in [
+            (5, 2, 1),
+            (6, 1, 0),
+            (126, 3, 0),
+            (127, 21, 20),
+            (130, 22, 3),
+            (250, 41, 40),
+            (255, 60, 5),
+        ] {
+            let slot = cuda.open().unwrap();
+            feed(&mut cuda, slot, &tokens[..start], &[start]);
+            let state = cuda.export(slot, 20).unwrap();
+            let mut bad = tokens[start..start + count].to_vec();
+            bad[spoilt] = BAD;
+            let feeds = [Feed { slot, tokens: &bad, want: Want::Last }];
+            let failed = cuda.step(&feeds, &mut Logits::default());
+            assert!(matches!(failed, Err(ExecError::NotFinite { .. })), "{failed:?}");
+            assert!(cuda.export(slot, 20).unwrap() == state, "{count} from {start}");
+            let back = start - start.min(20);
+            assert_eq!(cuda.truncate(slot, back).unwrap(), back);
+            let got = feed(&mut cuda, slot, &tokens[back..], &[7]);
+            assert_same(&got, &want[back * model.config.vocab..], &format!("{count} from {start}"));
+            cuda.close(slot);
+        }
     });
 }
 

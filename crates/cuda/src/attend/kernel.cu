@@ -19,8 +19,9 @@ struct AttendArgs {
     u32 heads, window, window_depth, ratio; // the ratio: a power of two, or none
     u32 top_k, choose, turn, first;
     float eps, scale;
-    u16 *half;     // [rows][heads][head_dim], or null: out as halves
-    u32 *arrivals; // of the parts of a row's heads; zero between launches
+    u16 *half;         // [rows][heads][head_dim], or null: out as halves
+    u32 *arrivals;     // of the parts of a row's heads; zero between launches
+    const u8 *waiting; // [rows]: the round's rows of the window; null where all are in the ring
 };
 
 struct Sight {
@@ -40,6 +41,14 @@ __device__ __forceinline__ Sight sight(const AttendArgs &a, u32 position, u32 ti
     s.parts = tiles;
     if (tiles > PARTS) s.parts = (tiles + s.tiles_per_part - 1) / s.tiles_per_part;
     return s;
+}
+
+// Where the row of the window lies that a row of the slice sees as the `index`th.
+__device__ __forceinline__ const u8 *window_place(const AttendArgs &a, const Row &row, const Sight &s, u32 r, u32 index) {
+    u32 back = s.window_rows - 1 - index;
+    // Slices before this one stand before it in the list too. The row is read anew, for registers are dearer.
+    if (a.waiting && back <= a.rows[r].before) return a.waiting + (long long)(int)(r - back) * (int)a.format.bytes;
+    return row.arena + a.window_at + (u64)((s.window_first + index) % a.window_depth) * a.format.bytes;
 }
 
 // Of `2 N` sums to which two lanes have a share each, a lane keeps one half and gives the other.
@@ -98,7 +107,7 @@ extern "C" __global__ void THREADS(256) attend_parts(const AttendArgs a) {
             u32 index = start + threadIdx.x;
             const u8 *packed = nullptr;
             if (index < s.window_rows) {
-                packed = row.arena + a.window_at + (u64)((s.window_first + index) % a.window_depth) * a.format.bytes;
+                packed = window_place(a, row, s, r, index);
             } else if (index < end) {
                 u32 c = index - s.window_rows;
                 if (s.chosen) c = a.chosen[(u64)r * a.top_k + c];

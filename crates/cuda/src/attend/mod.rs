@@ -70,6 +70,8 @@ pub struct AttendArgs {
     pub half: u64,
     /// `[rows, heads / 8]`: parts that have arrived; zero between launches.
     pub arrivals: u64,
+    /// `[rows]`: the round's rows of the window; 0 where all are in the ring.
+    pub waiting: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.

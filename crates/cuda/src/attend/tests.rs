@@ -150,7 +150,8 @@ impl Round {
 
 /// What must stay alive on the card.
 struct OnTheCard {
-    args: AttendArgs,
+    /// With the round's own rows of the window in the ring, and with a list of them and nothing there.
+    args: [AttendArgs; 2],
     out: Buffer,
     half: Buffer,
     arrivals: Buffer,
@@ -168,8 +169,15 @@ fn bring(device: &Device, round: &Round, packed: [Vec<Vec<u8>>; 2]) -> OnTheCard
     };
     let bytes = |floats: &[f32]| floats.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let [window, compressed] = packed;
-    let mut arena = vec![0; BEFORE];
-    arena.extend(window.concat());
+    let mut ring = window.clone();
+    let waiting: Vec<u8> = (case.first..case.first + ROWS)
+        .flat_map(|position| {
+            let row = position % ring.len();
+            let bytes = ring[row].len();
+            std::mem::replace(&mut ring[row], vec![0xff; bytes])
+        })
+        .collect();
+    let arenas = [window, ring].map(|rows| upload(&[vec![0; BEFORE], rows.concat()].concat()));
     let per_page = PAGE_TOKENS.checked_div(case.ratio).unwrap_or(1);
     let pages: Vec<u64> = compressed
         .chunks(per_page)
@@ -177,14 +185,16 @@ fn bring(device: &Device, round: &Round, packed: [Vec<Vec<u8>>; 2]) -> OnTheCard
         .collect();
     let table: Vec<u8> =
         (0..64).flat_map(|i| pages.get(i).copied().unwrap_or(0).to_le_bytes()).collect();
-    let (arena, table) = (upload(&arena), upload(&table));
-    let rows: Vec<u8> = (0..ROWS)
-        .flat_map(|row| {
-            let words = [0, (case.first + row) as u32, u32::MAX, u32::MAX];
+    let table = upload(&table);
+    let rows = arenas.map(|arena| {
+        let told = (0..ROWS).flat_map(|row| {
+            let none = u32::MAX;
+            let words = [0, (case.first + row) as u32, none, none, row as u32, 0, 0, 0];
             let places = [arena, table].into_iter().flat_map(u64::to_le_bytes);
             places.chain(words.into_iter().flat_map(u32::to_le_bytes)).collect::<Vec<u8>>()
-        })
-        .collect();
+        });
+        upload(&told.collect::<Vec<u8>>())
+    });
     let chosen: Vec<u8> = round.chosen.iter().flat_map(|c| c.to_le_bytes()).collect();
     let values = ROWS * case.heads * case.dim;
     let out = device.alloc(4 * values, "out").unwrap();
@@ -194,7 +204,7 @@ fn bring(device: &Device, round: &Round, packed: [Vec<Vec<u8>>; 2]) -> OnTheCard
     let parts = 32 * tensor::partial_bytes(case.heads, case.dim);
     let partial = device.alloc(parts, "parts").unwrap();
     let args = AttendArgs {
-        rows: upload(&rows),
+        rows: rows[0],
         turns: upload(&bytes(&round.turns)),
         q: upload(&bytes(&round.q)),
         chosen: upload(&chosen),
@@ -216,9 +226,11 @@ fn bring(device: &Device, round: &Round, packed: [Vec<Vec<u8>>; 2]) -> OnTheCard
         scale: 1.0 / (case.dim as f32).sqrt(),
         half: half.address(),
         arrivals: arrivals.address(),
+        waiting: 0,
     };
+    let apart = AttendArgs { rows: rows[1], waiting: upload(&waiting), ..args };
     memory.push(partial);
-    OnTheCard { args, out, half, arrivals, _memory: memory }
+    OnTheCard { args: [args, apart], out, half, arrivals, _memory: memory }
 }
 
 fn check(device: &Device, kernels: &Kernels, case: Case) {
@@ -250,10 +262,10 @@ fn check(device: &Device, kernels: &Kernels, case: Case) {
 
     let width = case.heads * case.dim;
     let mut before: Option<(Vec<f32>, Vec<u8>)> = None;
-    for slice in [1, 7, ROWS] {
+    for (slice, args) in [1, 7, ROWS].into_iter().flat_map(|n| card.args.map(|args| (n, args))) {
         let most = if slice == ROWS && !whole { 32 } else { slice };
         for first in (0..ROWS).step_by(most) {
-            let args = AttendArgs { first: first as u32, ..card.args };
+            let args = AttendArgs { first: first as u32, ..args };
             let count = most.min(ROWS - first);
             tensor::attend(device, kernels, count, whole && slice == ROWS, &args).unwrap();
         }

@@ -20,6 +20,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../indexer/kernel.cu"),
     include_str!("../indexer/top.cu"),
     include_str!("../attend/kernel.cu"),
+    include_str!("../attend/tile.cuh"),
     include_str!("../attend/tensor.cu"),
     include_str!("../indexer/tensor.cu"),
     include_str!("../experts/kernel.cu"),

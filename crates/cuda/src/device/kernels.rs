@@ -42,6 +42,7 @@ kernels! {
     HalfProducts16Q8 = "half_products_16_q8",
     HalfProductsMany = "half_products_many",
     KeepRows = "keep_rows",
+    SettleRows = "settle_rows",
     SaveRows = "save_rows",
     CopyRings = "copy_rings",
     IndexQueries = "index_queries",

@@ -38,17 +38,21 @@ extern "C" __global__ void index_queries(const IndexQueryArgs a) {
     }
 }
 
+// What all scoring kernels want to know; the one on tensor cores rotates and rounds the queries itself.
 struct IndexScoreArgs {
     const Row *rows;
-    const float *queries;
-    const int *codes;
+    const float2 *turns;
+    const float *queries; // [rows][heads][dim]
+    const int *codes;     // from index_queries
     const float *scales;
     const float *weights; // [rows][heads]
     float *scores;        // [rows][capacity]
     RowFormat format;
     u64 row_at;
     u32 heads, capacity, top_k, first;
+    u32 turn;
     float scale;
+    u32 lines; // tensor cores: index rows that a block scores at once, 16 to a warp; what warps there are more help with the query
     u32 unused;
 };
 

@@ -53,17 +53,19 @@ pub struct QueryArgs {
 // SAFETY: mirrors the kernel's; the addresses are those of the scratch.
 unsafe impl Args for QueryArgs {}
 
-/// What the scoring kernels want to know.
+/// What the scoring kernels want to know. The one on tensor cores rotates and rounds the queries itself.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ScoreArgs {
     /// The round's rows.
     pub rows: u64,
-    /// From `index_queries`.
+    /// Tensor cores: `[rows, 4, rope / 2]`.
+    pub turns: u64,
+    /// `[rows, heads, dim]`.
     pub queries: u64,
-    /// From `index_queries`.
+    /// The same from `index_queries`, as codes.
     pub codes: u64,
-    /// From `index_queries`.
+    /// And their scales.
     pub scales: u64,
     /// `[rows, heads]`.
     pub weights: u64,
@@ -81,8 +83,12 @@ pub struct ScoreArgs {
     pub top_k: u32,
     /// The first row of the round that is meant.
     pub first: u32,
+    /// Tensor cores: which rotation.
+    pub turn: u32,
     /// On the weights.
     pub scale: f32,
+    /// Tensor cores: index rows that a block scores at once; `tensor::score` says it.
+    pub lines: u32,
     /// Padding.
     pub unused: u32,
 }

@@ -2,21 +2,6 @@
 // instruction, and exact. What follows has one order for every row, so one kernel serves single rows
 // and prompts.
 
-struct IndexTensorArgs {
-    const Row *rows;
-    const float2 *turns;
-    const float *queries; // [rows][heads][dim]
-    const float *weights; // [rows][heads]
-    float *scores;        // [rows][capacity]
-    RowFormat format;
-    u64 row_at;
-    u32 heads, capacity, top_k, first;
-    u32 turn;
-    float scale;
-    u32 lines; // index rows that a block scores at once, 16 to a warp; what warps there are more help with the query
-    u32 unused;
-};
-
 // What a block keeps of a query: for tiles of eight heads and groups of 32 codes what each lane has of
 // them, the scales of the groups, the weights.
 struct IndexQuery {
@@ -75,7 +60,7 @@ __device__ __forceinline__ void stage_heads(const IndexQuery &q, u32 dim, u32 fi
     }
 }
 
-__device__ __forceinline__ void stage_query(const IndexTensorArgs &a, const IndexQuery &q, u32 r, float4 turns) {
+__device__ __forceinline__ void stage_query(const IndexScoreArgs &a, const IndexQuery &q, u32 r, float4 turns) {
     u32 warps = blockDim.x / 32, dim = a.format.values, at = threadIdx.x % 32 * 4, padded = (a.heads + 7) / 8 * 8;
     for (u32 head = threadIdx.x; head < padded; head += blockDim.x)
         q.weights[head] = head < a.heads ? __fmul_rn(a.weights[(u64)r * a.heads + head], a.scale) : 0.0f;
@@ -96,11 +81,11 @@ struct IndexLines {
     u32 codes[2][4], scales[2];
 };
 
-__device__ __forceinline__ const u8 *index_line(const IndexTensorArgs &a, u8 *const *pages, u32 first, u32 i, u32 visible) {
+__device__ __forceinline__ const u8 *index_line(const IndexScoreArgs &a, u8 *const *pages, u32 first, u32 i, u32 visible) {
     return page_row(pages, 4, (u32)a.row_at, min(first + threadIdx.x % 32 / 4 + 8 * i, visible - 1), a.format.bytes);
 }
 
-__device__ __forceinline__ void fetch_lines(const IndexTensorArgs &a, u8 *const *pages, u32 first, u32 visible, IndexLines &raw) {
+__device__ __forceinline__ void fetch_lines(const IndexScoreArgs &a, u8 *const *pages, u32 first, u32 visible, IndexLines &raw) {
     u32 dim = a.format.values;
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
@@ -127,7 +112,7 @@ __device__ __forceinline__ float add_group(float product, int whole, float query
 // A comparison, not a maximum, so that NaN stays NaN.
 __device__ __forceinline__ float add_head(float score, float product, float weight) { return __fmaf_rn(product < 0.0f ? 0.0f : product, weight, score); }
 
-extern "C" __global__ void __launch_bounds__(512, 2) index_scores_tensor(const IndexTensorArgs a) {
+extern "C" __global__ void __launch_bounds__(512, 2) index_scores_tensor(const IndexScoreArgs a) {
     extern __shared__ uint4 indexing[];
     invite();
     // What the host tells of a round lies there before its first kernel: rows, turns and tables of pages.

@@ -3,10 +3,7 @@
 
 use ds4_quant::{IndexRow, fp4_round_trip, hadamard};
 
-use super::{
-    TopArgs, choose,
-    tensor::{TensorScoreArgs, score},
-};
+use super::{ScoreArgs, TopArgs, choose, tensor::score};
 use crate::{
     device::{Device, Kernels, testing::on_the_card},
     pages::PAGE_TOKENS,
@@ -33,7 +30,7 @@ fn bytes(floats: &[f32]) -> Vec<u8> {
 /// The round's rows as the kernels read them.
 fn told(first: usize, table: u64) -> Vec<u8> {
     let row = |position: usize| {
-        let words = [0, position as u32, u32::MAX, u32::MAX].map(u32::to_le_bytes);
+        let words = [0, position as u32, u32::MAX, u32::MAX, 0, 0, 0, 0].map(u32::to_le_bytes);
         [[0; 8], table.to_le_bytes()].concat().into_iter().chain(words.concat())
     };
     (first..first + ROWS).flat_map(row).collect()
@@ -69,10 +66,12 @@ fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, hea
             .map(|bytes| device.upload(&bytes, "a test").unwrap());
     let capacity = visible.next_power_of_two();
     let scores = device.alloc(4 * ROWS * capacity, "scores").unwrap();
-    let args = TensorScoreArgs {
+    let args = ScoreArgs {
         rows: on_rows.address(),
         turns: on_turns.address(),
         queries: on_queries.address(),
+        codes: 0,
+        scales: 0,
         weights: on_weights.address(),
         scores: scores.address(),
         format: RowFormat {
@@ -121,7 +120,7 @@ fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, hea
         }
     }
     for r in 0..ROWS {
-        let alone = TensorScoreArgs { first: r as u32, ..args };
+        let alone = ScoreArgs { first: r as u32, ..args };
         score(device, kernels, 1, &alone).unwrap();
         let seen = (first + r + 1) / 4;
         let mut again = vec![0.0f32; seen];

@@ -1,6 +1,11 @@
 // What a layer keeps of each row: the key/value row in the window's ring, the compressors' projections
 // in theirs, and the compressed rows of windows that are complete. And the copies of such rings that let
 // a slot go back.
+//
+// Rings hold what may be looked back at from any of the last positions, and little more. The rows of a
+// short round go into them at once: it writes over nothing that it reads. Those of a longer one wait in
+// lists until the layer has looked back from all of them; rings are then what was before the round, and
+// at its end they take in the last rows of each slot.
 
 // A compressor's projections of this round, where they are kept, and the rows that it makes of them.
 struct CompressorArgs {
@@ -28,9 +33,12 @@ struct KeepArgs {
     u32 turn, compressed_turn;
     float eps;
     u32 unused;
-    u16 *half; // [rows][q_rank], or null: qr as halves
+    u16 *half;   // [rows][q_rank], or null: qr as halves
+    u8 *waiting; // [rows]: the round's rows of the window; null where all go into the rings at once
 };
 
+// Threads of a block.
+static const u32 KEEPERS = 256;
 // Tokens that a compressed row is made of, at most.
 static const u32 POOLED = 128;
 
@@ -72,26 +80,61 @@ __device__ __forceinline__ float score_of(const Token &token, u32 i) {
     return token.ape ? score + token.ape[i] : score;
 }
 
+// Where the window's ring has a row.
+__device__ __forceinline__ u8 *kept_row(const KeepArgs &a, const Row &row) {
+    return row.arena + a.window_at + (u64)(row.position % a.window_depth) * a.format.bytes;
+}
+
+// What is added to the scores of a row.
+__device__ __forceinline__ const float *bias_of(const KeepArgs &a, const CompressorArgs &c, const Row &row) {
+    return c.ape + (row.position & (a.ratio - 1)) * a.windows * c.format.values;
+}
+
+// Where a compressor's ring has what it projects of a row.
+__device__ __forceinline__ float *kept_projections(const KeepArgs &a, const CompressorArgs &c, const Row &row) {
+    return (float *)(row.arena + c.at) + (u64)(row.position % c.depth) * 2 * a.windows * c.format.values;
+}
+
+// Puts it there.
+__device__ __forceinline__ void keep_projections(const KeepArgs &a, const CompressorArgs &c, u32 r, float *kept, const float *bias) {
+    u32 width = a.windows * c.format.values, first = threadIdx.x;
+    const float *values = c.kv + (u64)r * width + first, *scores = c.score + (u64)r * width + first;
+    kept += first, bias += first;
+    // All loads of four values before the first is waited for.
+    for (u32 i = first; i < width; i += 4 * KEEPERS) {
+        float value[4], score[4], more[4];
+#pragma unroll
+        for (u32 k = 0; k < 4; k++)
+            if (i + k * KEEPERS < width) value[k] = values[k * KEEPERS], score[k] = scores[k * KEEPERS], more[k] = bias[k * KEEPERS];
+#pragma unroll
+        for (u32 k = 0; k < 4; k++)
+            if (i + k * KEEPERS < width) kept[k * KEEPERS] = value[k], kept[width + k * KEEPERS] = score[k] + more[k];
+        kept += 4 * KEEPERS, values += 4 * KEEPERS, scores += 4 * KEEPERS, bias += 4 * KEEPERS;
+    }
+}
+
 // Keeps what a compressor projects of a row. A row that completes a window makes the window's row: pooled by a
 // softmax over its tokens in each dimension. Where windows overlap, the first half of a token's columns belongs to
 // the row of the window after its own, the second to its own row.
 __device__ __forceinline__ void keep_pending(const KeepArgs &a, const CompressorArgs &c, const Row &row, float *v, float *shared32) {
     __shared__ Token tokens[POOLED];
     u32 r = blockIdx.x, position = row.position, dim = c.format.values, width = a.windows * dim;
-    float *ring = (float *)(row.arena + c.at), *kept = ring + (u64)(position % c.depth) * 2 * width, *weight = v + dim;
-    const float *ape = c.ape + (position & (a.ratio - 1)) * width;
+    float *ring = (float *)(row.arena + c.at), *kept = kept_projections(a, c, row), *weight = v + dim;
     bool ends = ((position + 1) & (a.ratio - 1)) == 0;
     u32 own = position + 1 - a.ratio, before = (a.windows - 1) * a.ratio, first = own < before ? 0 : own - before;
     u8 *target = nullptr;
     float2 turn = make_float2(1.0f, 0.0f);
+    const float *ape = bias_of(a, c, row);
     for (u32 i = threadIdx.x * 32; i < width; i += blockDim.x * 32) prefetch(ape + i);
     if (ends) {
         u32 t = first + threadIdx.x, back = position - t, column = t < own ? 0 : (a.windows - 1) * dim;
         if (t <= position) {
-            // Tokens of this round may not have reached the ring: other blocks keep them.
-            bool here = back <= r && a.rows[r - back].arena == row.arena && a.rows[r - back].position == t;
-            const float *kv = here ? c.kv + (u64)(r - back) * width : ring + (u64)(t % c.depth) * 2 * width;
-            const float *score = here ? c.score + (u64)(r - back) * width : kv + width;
+            // Tokens of the round may not have reached the ring: other blocks keep them, or nobody yet. Slices before
+            // this one stand before it in the lists too.
+            bool here = back <= row.before;
+            long long listed = ((long long)r - back) * width;
+            const float *kv = here ? c.kv + listed : ring + (u64)(t % c.depth) * 2 * width;
+            const float *score = here ? c.score + listed : kv + width;
             tokens[threadIdx.x] = Token{kv + column, score + column, here ? c.ape + (t & (a.ratio - 1)) * width + column : nullptr};
         }
         target = page_row(row.pages, a.ratio, (u32)c.row_at, own / a.ratio, c.format.bytes);
@@ -99,20 +142,7 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
         ask_for_norm(weight, c.norm, dim);
     }
     await();
-    const float *values = c.kv + (u64)r * width, *scores = c.score + (u64)r * width;
-    for (u32 begin = threadIdx.x; begin < width; begin += 4 * blockDim.x) {
-        float value[4], score[4];
-#pragma unroll
-        for (u32 k = 0; k < 4; k++) {
-            u32 i = begin + k * blockDim.x;
-            if (i < width) value[k] = values[i], score[k] = scores[i] + ape[i];
-        }
-#pragma unroll
-        for (u32 k = 0; k < 4; k++) {
-            u32 i = begin + k * blockDim.x;
-            if (i < width) kept[i] = value[k], kept[width + i] = score[k];
-        }
-    }
+    if (!a.waiting) keep_projections(a, c, r, kept, ape);
     if (!ends) return;
     __syncthreads();
     u32 count = position + 1 - first;
@@ -158,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) keep_rows(const KeepArgs a)
             if (a.half) a.half[(u64)r * a.q_rank + i] = half_of(x);
         }
     } else if (blockIdx.y == 1) {
-        u8 *target = row.arena + a.window_at + (u64)(row.position % a.window_depth) * a.format.bytes;
+        u8 *target = a.waiting ? a.waiting + (u64)r * a.format.bytes : kept_row(a, row);
         float2 turn = make_float2(1.0f, 0.0f);
         if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
         ask_for_norm(v + a.format.values, a.kv_norm, a.format.values);
@@ -169,6 +199,24 @@ extern "C" __global__ void __launch_bounds__(256, 4) keep_rows(const KeepArgs a)
     } else {
         keep_pending(a, a.compressors[blockIdx.y - 2], row, v, shared32);
     }
+}
+
+// Takes the rows of a round that have waited into the rings: of each slot as many as a ring holds.
+extern "C" __global__ void __launch_bounds__(256) settle_rows(const KeepArgs a) {
+    enter();
+    u32 r = blockIdx.x;
+    const Row row = a.rows[r];
+    if (row.after < a.window_depth) {
+        u32 *kept = (u32 *)kept_row(a, row);
+        const u32 *from = (const u32 *)(a.waiting + (u64)r * a.format.bytes);
+        for (u32 w = threadIdx.x; w < a.format.bytes / 4; w += blockDim.x) kept[w] = from[w];
+    }
+#pragma unroll
+    for (u32 i = 0; i < 2; i++)
+        if (row.after < a.compressors[i].depth) {
+            const CompressorArgs &c = a.compressors[i];
+            keep_projections(a, c, r, kept_projections(a, c, row), bias_of(a, c, row));
+        }
 }
 
 // A ring of a slot's arena.

@@ -101,7 +101,7 @@ pub struct CompressorArgs {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct KeepArgs {
-    /// The round's rows.
+    /// The slice's rows.
     pub rows: u64,
     /// `[rows, 4, rope / 2]`.
     pub turns: u64,
@@ -137,13 +137,15 @@ pub struct KeepArgs {
     pub unused: u32,
     /// The same as halves, or 0.
     pub half: u64,
+    /// `[rows]`: the round's rows of the window; 0 where all go into the rings at once.
+    pub waiting: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.
 unsafe impl Args for KeepArgs {}
 
-/// Keeps the rows of a round, and makes the compressed rows of all windows that end in it; `compressors` is
-/// how many of the two the layer has.
+/// Keeps the rows of a slice, and makes the compressed rows of all windows that end in it; `compressors` is
+/// how many of the two the layer has. The slices of its round that stand before it must have been kept.
 pub fn keep(
     device: &Device,
     kernels: &Kernels,
@@ -156,6 +158,17 @@ pub fn keep(
         args.compressors.iter().map(|c| c.format.values).fold(args.format.values, u32::max);
     let shared = 4 * args.q_rank.max(2 * values) as usize;
     device.launch(kernels, Kernel::KeepRows, [rows, 2 + compressors, 1], 256, shared, args)
+}
+
+/// Takes rows that have waited into the rings. `rows` and `args` mean the whole round, whose every slice
+/// has been kept and looked back from.
+pub fn settle(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    args: &KeepArgs,
+) -> Result<(), CudaError> {
+    device.launch(kernels, Kernel::SettleRows, [rows, 1, 1], 256, 0, args)
 }
 
 /// A ring of a slot's arena.

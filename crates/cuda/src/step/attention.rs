@@ -1,6 +1,7 @@
 //! Attention of a layer. Its dense products are done for all rows of a round, but between them a round
-//! goes slice by slice: a slice's rows are kept in the rings, compressed, and looked back from, before
-//! the rows of the next slice take the places of what nobody needs any more.
+//! goes slice by slice: a slice's rows are kept, compressed, and looked back from. Rows of a short round
+//! are kept in the rings at once, those of a long one wait until all slices have looked back: then the
+//! last of them take the places of what nobody needs any more.
 
 use ds4_model::Compression;
 
@@ -16,7 +17,7 @@ use crate::{
     weights::{Compressor, Layer},
 };
 
-/// Consecutive rows of a round, of which no slot has more than its rings take in at once.
+/// Consecutive rows of a round, for whose queries there is working memory.
 #[derive(Clone, Copy)]
 pub struct Slice {
     /// The first of them.
@@ -45,10 +46,16 @@ impl Launches<'_> {
         self.multiply(&layer.inputs, rows)?;
         for (slice, queries) in self.slices().zip(&layer.queries) {
             self.device.enter(Part::Compress);
-            self.keep(layer, of, slice)?;
+            let kept = self.kept(layer, of, slice);
+            rows::keep(self.device, self.kernels, slice.count, of.compressors(), &kept)?;
             self.device.enter(Part::Queries);
             self.multiply(queries, slice.count)?;
             self.look_back(layer, of, slice)?;
+        }
+        if !self.shape.at_once(rows) {
+            self.device.enter(Part::Compress);
+            let kept = self.kept(layer, of, self.slice(0, rows));
+            rows::settle(self.device, self.kernels, rows, &kept)?;
         }
         self.device.enter(Part::AttentionOut);
         self.multiply(&layer.low, rows)?;
@@ -56,13 +63,29 @@ impl Launches<'_> {
     }
 
     fn slices(&self) -> impl Iterator<Item = Slice> {
-        let slice = move |first| Slice {
+        let rows = self.key.rows;
+        (0..rows)
+            .step_by(self.slice)
+            .map(move |first| self.slice(first, rows.min(first + self.slice)))
+    }
+
+    fn slice(&self, first: usize, end: usize) -> Slice {
+        Slice {
             first,
-            count: self.slice.min(self.key.rows - first),
+            count: end - first,
             rows: self.rows + (first * ROW_BYTES) as u64,
             turns: self.turns + (first * self.turn_bytes) as u64,
-        };
-        (0..self.key.rows).step_by(self.slice).map(slice)
+        }
+    }
+
+    /// Where the rows of the window of a slice wait; 0 where all rows are in the rings.
+    fn waiting(&self, slice: Slice) -> u64 {
+        match self.shape.at_once(self.key.rows) {
+            true => 0,
+            false => {
+                slice.within(self.scratch.waiting, self.shape.formats.attention.bytes as usize)
+            }
+        }
     }
 
     /// Lets the rows of a slice choose what they see, and see it: as many rows at a time as there is
@@ -95,7 +118,8 @@ impl Launches<'_> {
         if of.kind == Compression::None { TURN_WINDOW } else { TURN_COMPRESSED }
     }
 
-    fn keep(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
+    /// What is kept of a slice's rows, and where.
+    fn kept(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> KeepArgs {
         let (config, s) = (&self.model.config, self.scratch);
         let formats = &self.shape.formats;
         let windows = of.kind.windows();
@@ -121,7 +145,7 @@ impl Launches<'_> {
             }
         };
         let window = self.shape.rings[of.window];
-        let args = KeepArgs {
+        KeepArgs {
             rows: slice.rows,
             turns: slice.turns,
             qr: slice.within(s.qr, 4 * config.q_rank),
@@ -143,8 +167,8 @@ impl Launches<'_> {
             eps: config.rms_eps,
             unused: 0,
             half: slice.within(s.halves.qr, 2 * config.q_rank),
-        };
-        rows::keep(self.device, self.kernels, slice.count, of.compressors(), &args)
+            waiting: self.waiting(slice),
+        }
     }
 
     /// What attention of a slice's rows from `first` on wants to know.
@@ -180,6 +204,7 @@ impl Launches<'_> {
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             half: slice.within(s.halves.heads, 2 * config.q_width()),
             arrivals: s.arrivals,
+            waiting: self.waiting(slice),
         }
     }
 }

@@ -5,7 +5,7 @@ use ds4_model::Compression;
 
 use super::{Launches, attention::Slice};
 use crate::{
-    indexer::{self, QueryArgs, ScoreArgs, TopArgs, tensor::TensorScoreArgs},
+    indexer::{self, QueryArgs, ScoreArgs, TopArgs},
     options::CudaError,
     round::TURN_COMPRESSED,
     scratch::ATTEND_ROWS,
@@ -63,8 +63,46 @@ impl Launches<'_> {
         let (index, format) = (&config.indexer, self.shape.formats.index);
         let (heads, top_k) = (index.heads as u32, index.top_k as u32);
         let capacity = self.key.capacity as u32;
-        let weights = slice.within(s.index_weights, 4 * index.heads);
-        let scale = 1.0 / ((index.heads * index.dim) as f32).sqrt();
+        let score = ScoreArgs {
+            rows: slice.rows,
+            turns: slice.turns,
+            queries: s.index_q,
+            codes: s.index_codes,
+            scales: s.index_scales,
+            weights: slice.within(s.index_weights, 4 * index.heads),
+            scores: self.scores,
+            format,
+            row_at: of.index_at as u64,
+            heads,
+            capacity,
+            top_k,
+            first: first as u32,
+            turn: TURN_COMPRESSED,
+            scale: 1.0 / ((index.heads * index.dim) as f32).sqrt(),
+            lines: 0,
+            unused: 0,
+        };
+        if self.fast && format.plain == 0 {
+            indexer::tensor::score(self.device, self.kernels, count, &score)?;
+        } else {
+            let queries = QueryArgs {
+                rows: slice.rows,
+                turns: slice.turns,
+                queries: s.index_q,
+                codes: s.index_codes,
+                scales: s.index_scales,
+                heads,
+                dim: index.dim as u32,
+                rope: config.rope.dims as u32,
+                top_k,
+                plain: format.plain,
+                turn: TURN_COMPRESSED,
+                first: first as u32,
+                unused: 0,
+            };
+            indexer::queries(self.device, self.kernels, count, &queries)?;
+            indexer::score(self.device, self.kernels, count, &score)?;
+        }
         let top = TopArgs {
             rows: slice.rows,
             scores: self.scores,
@@ -74,60 +112,6 @@ impl Launches<'_> {
             first: first as u32,
             unused: 0,
         };
-        if self.fast && format.plain == 0 {
-            let score = TensorScoreArgs {
-                rows: slice.rows,
-                turns: slice.turns,
-                queries: s.index_q,
-                weights,
-                scores: self.scores,
-                format,
-                row_at: of.index_at as u64,
-                heads,
-                capacity,
-                top_k,
-                first: first as u32,
-                turn: TURN_COMPRESSED,
-                scale,
-                lines: 0,
-                unused: 0,
-            };
-            indexer::tensor::score(self.device, self.kernels, count, &score)?;
-            return indexer::choose(self.device, self.kernels, count, &top);
-        }
-        let queries = QueryArgs {
-            rows: slice.rows,
-            turns: slice.turns,
-            queries: s.index_q,
-            codes: s.index_codes,
-            scales: s.index_scales,
-            heads,
-            dim: index.dim as u32,
-            rope: config.rope.dims as u32,
-            top_k,
-            plain: format.plain,
-            turn: TURN_COMPRESSED,
-            first: first as u32,
-            unused: 0,
-        };
-        indexer::queries(self.device, self.kernels, count, &queries)?;
-        let score = ScoreArgs {
-            rows: slice.rows,
-            queries: s.index_q,
-            codes: s.index_codes,
-            scales: s.index_scales,
-            weights,
-            scores: self.scores,
-            format,
-            row_at: of.index_at as u64,
-            heads,
-            capacity,
-            top_k,
-            first: first as u32,
-            scale,
-            unused: 0,
-        };
-        indexer::score(self.device, self.kernels, count, &score)?;
         indexer::choose(self.device, self.kernels, count, &top)
     }
 }
