@@ -3,11 +3,12 @@
 //! In the order of a forward pass: `executor` cuts batches into rounds, `step` takes a round through
 //! the model as one sequence of launches without a host decision in it (so that a graph can replay
 //! it), attention slice by slice, and one folder for each operation holds its kernel and its launcher:
-//! `embed`, `hyper`, `matvec`, `tensor`, `rows`, `indexer`, `attend`, `experts`. `upload`
+//! `embed`, `hyper`, `matvec`, `tensor`, `rows`, `indexer`, `attend`, `experts`, `sample`. `upload`
 //! brings the weights to the card, `slot` and `pages` are the state, `device` is all that speaks to the
 //! driver.
-//! `recording` replays what was launched before, `plan` says what will be taken before it is, `health`
-//! whether the card still answers, `stages` and `costs` where the time goes.
+//! `recording` replays what was launched before, `known` says which models there are kernels for, `plan`
+//! what will be taken before it is, `health` whether the card still answers, `stages` and `costs` where the
+//! time goes.
 //!
 //! Nothing of CUDA is needed to build this crate or to start a program that holds it: the driver is
 //! looked for when an executor is made. The crate sees no text and no files but its kernel cache.
@@ -22,6 +23,7 @@ mod fault;
 mod health;
 mod hyper;
 mod indexer;
+mod known;
 mod matvec;
 mod options;
 mod pages;
@@ -30,6 +32,7 @@ mod read_rate;
 mod recording;
 mod round;
 mod rows;
+mod sample;
 mod scratch;
 mod slot;
 mod stages;
