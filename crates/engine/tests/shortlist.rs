@@ -171,6 +171,33 @@ fn the_common_settings_want_shortlists_and_others_do_not() {
     }
 }
 
+/// Where the share is reached just at a token, nobody can tell from a rough sum whether the next one counts:
+/// a draw that this changes needs the row, and others do not.
+#[test]
+fn a_cut_that_is_not_certain_is_left_to_the_row_if_it_matters() {
+    let logits = [2.0; 1024];
+    for (kept, off) in [(100, -1.0), (100, 1.0), (3, 1.0), (200, -1.0)] {
+        let top_p = kept as f32 / 1024.0;
+        let sampler = sampler(SamplerOptions { top_p, ..plain() });
+        let list = told(&logits, Shortlist::LONGEST, 1.0, off);
+        let (mut known, mut unknown) = (0, 0);
+        for position in 0..2000 {
+            match sampler.sample_shortlist(&list, position) {
+                None => unknown += 1,
+                token => {
+                    assert_eq!(token, sampler.sample(&logits, &[], position));
+                    known += 1;
+                }
+            }
+        }
+        assert!(known > 400 && unknown > 400, "{kept}, {off}: {known} known, {unknown} not");
+    }
+    // At the end of the list nothing is certain.
+    let sampler = sampler(SamplerOptions { top_p: 0.25, ..plain() });
+    let list = told(&logits, Shortlist::LONGEST, 1.0, 0.0);
+    assert!((0..100).all(|position| sampler.sample_shortlist(&list, position).is_none()));
+}
+
 /// Rows as long as the model's, and as a shortlist is made for: the whole row is seldom needed.
 #[test]
 fn a_shortlist_is_enough_nearly_always() {
