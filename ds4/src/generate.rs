@@ -91,6 +91,7 @@ pub fn generate(
     let room = session.context().saturating_sub(session.len() + 1);
     let most = limits.tokens.min(room);
     let mut tokens = Vec::new();
+    session.expect(sampler);
     let finish = loop {
         if tokens.len() == most {
             break Finish::Length;
@@ -109,9 +110,11 @@ pub fn generate(
     Ok(Answered { tokens, finish, time: start.elapsed() })
 }
 
-fn draw(session: &Session, sampler: &Sampler) -> Result<u32, Fault> {
-    let logits = session.logits().ok_or_else(|| Fault::failed("there is nothing to answer to"))?;
-    sampler.sample(logits, session.tokens(), session.len() as u64).ok_or_else(|| {
+fn draw(session: &mut Session, sampler: &Sampler) -> Result<u32, Fault> {
+    if session.is_empty() {
+        return Err(Fault::failed("there is nothing to answer to"));
+    }
+    session.draw(sampler)?.ok_or_else(|| {
         Fault::failed("no token is left to choose: every logit is infinite or banned")
     })
 }

@@ -37,6 +37,8 @@ const HOT: &[&str] = &[
     "half_experts_in_8_iq2",
     "half_experts_out_1_q2",
     "half_experts_out_8_q2",
+    "scan_logits",
+    "list_logits",
 ];
 
 pub fn run(arguments: &[String]) -> Result<bool, String> {

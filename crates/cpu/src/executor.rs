@@ -202,11 +202,12 @@ impl Plan {
             let rows = tokens.len()..tokens.len() + count;
             match feed.want {
                 Want::Nothing => {}
-                Want::Last if count == left && count > 0 => {
+                // A whole row costs no copying here, so there are no shortlists.
+                Want::Last | Want::Shortlist { .. } if count == left && count > 0 => {
                     wanted.push(rows.end - 1);
                     logits.push(logits_before);
                 }
-                Want::Last => {}
+                Want::Last | Want::Shortlist { .. } => {}
                 Want::All => {
                     wanted.extend(rows.clone());
                     logits.extend((done[slot]..done[slot] + count).map(|row| logits_before + row));
@@ -251,6 +252,7 @@ impl Executor for CpuExecutor {
         self.check(batch)?;
         let rows: usize = batch.iter().map(|feed| feed.want.rows(feed.tokens.len())).sum();
         logits.vocab = self.model.config.vocab;
+        logits.shortlists.clear();
         logits.values.clear();
         logits.values.resize(rows * logits.vocab, 0.0);
 

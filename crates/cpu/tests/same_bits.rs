@@ -110,12 +110,15 @@ fn wanting_fewer_logits_changes_none() {
     let mut cpu = executor(&model, options(CASES[0]));
     let tokens = prompt(&model, 300, 0);
     let all = evaluate(&mut cpu, &tokens, &[300]);
-    for (want, from) in [(Want::Last, 299), (Want::Nothing, 300)] {
+    // There are no shortlists here: whoever asks for one gets the row.
+    let short = Want::Shortlist { temperature: 0.5 };
+    for (want, from) in [(Want::Last, 299), (Want::Nothing, 300), (short, 299)] {
         let slot = cpu.open().unwrap();
         let mut logits = Logits::default();
         cpu.step(&[Feed { slot, tokens: &tokens, want }], &mut logits).unwrap();
         assert_same(&logits.values, &all.values[from * all.vocab..], &format!("{want:?}"));
         assert_eq!(logits.rows().len(), want.rows(300));
+        assert!(logits.shortlists.is_empty());
         assert_eq!(cpu.len(slot).unwrap(), 300);
     }
 }

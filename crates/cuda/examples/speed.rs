@@ -90,7 +90,11 @@ fn decode(
         let feeds: Vec<Feed<'_>> = slots
             .iter()
             .zip(&tokens)
-            .map(|(&slot, tokens)| Feed { slot, tokens, want: Want::Last })
+            .map(|(&slot, tokens)| Feed {
+                slot,
+                tokens,
+                want: Want::Shortlist { temperature: 1.0 },
+            })
             .collect();
         cuda.step(&feeds, &mut logits)?;
     }

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use ds4_engine::{ExecError, Executor, Feed, Logits, ReadRate, SlotId, SlotState, StateCost};
+use ds4_engine::{
+    ExecError, Executor, Feed, Logits, ReadRate, Shortlist, SlotId, SlotState, StateCost, Want,
+};
 use ds4_model::{Model, Rounding};
 
 use crate::{
@@ -18,8 +20,9 @@ use crate::{
     plan::{Card, memory_plan},
     read_rate,
     recording::Key,
-    round::{self, Frequencies, Limits, Place},
+    round::{self, Frequencies, Limits, Place, Row},
     rows::{RingCopy, RowFormats},
+    sample,
     slot::{Boundary, Shape, Slot, Tools},
     stages::Meter,
     step::{Setting, Step},
@@ -38,6 +41,8 @@ pub struct CudaExecutor {
     kernels: Kernels,
     device: Device,
     opened: u64,
+    /// What shortlists were last made of: slots at these lengths, and where their rows lie.
+    listed: Vec<(SlotId, usize, usize)>,
     health: Health,
     /// While stages are timed.
     meter: Option<(Meter, Costs)>,
@@ -84,6 +89,7 @@ impl CudaExecutor {
             kernels,
             device,
             opened: 0,
+            listed: Vec::new(),
             health: Health::default(),
             meter: None,
             shape,
@@ -167,6 +173,7 @@ impl CudaExecutor {
         let mut slots: Vec<Slot> =
             batch.iter().filter_map(|feed| self.slots.remove(&feed.slot)).collect();
         let mut done = vec![0; batch.len()];
+        self.listed.clear();
         let result = match self.prepare(batch, &mut slots) {
             Err(error) => {
                 slots.iter_mut().for_each(|slot| slot.pages.truncate(slot.len));
@@ -180,6 +187,7 @@ impl CudaExecutor {
                     Ok(())
                 }
                 Err(error) => {
+                    self.listed.clear();
                     // Slots that cannot be put back hold nobody knows what.
                     if self.go_back(&mut slots, &places, &done).is_err() {
                         self.health.lose(&error);
@@ -227,9 +235,11 @@ impl CudaExecutor {
         let CudaOptions { rows: most, boundary, .. } = self.options;
         let (wanted, deepest) = (round::most_wanted(most), self.shape.deepest());
         let limits = Limits { rows: most, wanted, boundary, deepest };
+        let mut shortlists = vec![None; batch.iter().filter(|feed| is_short(feed)).count()];
         loop {
             let rows = round::next(batch, places, done, limits);
             let Some(longest) = rows.iter().map(|row| row.position + 1).max() else {
+                logits.shortlists.extend(shortlists.into_iter().flatten());
                 return Ok(passed);
             };
             let setting = Setting {
@@ -241,7 +251,8 @@ impl CudaExecutor {
             };
             let capacity = self.step.reserve_scores(setting, longest)?;
             let bytes = round::upload_bytes(rows.len(), &self.frequencies);
-            round::write(&rows, places, &self.frequencies, &mut self.step.tell()[..bytes]);
+            let tell = &mut self.step.tell()[..bytes];
+            round::write(&rows, batch, places, &self.frequencies, tell);
             let wanted: Vec<(usize, usize)> =
                 rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.logits?))).collect();
             rows.iter().for_each(|row| done[row.feed] += 1);
@@ -252,18 +263,11 @@ impl CudaExecutor {
                 meter.add(&times, &costs.round(positions, wanted.len()));
             }
 
-            let vocab = logits.vocab;
-            let (fault, values) = self.step.results();
-            if let Some((stage, row)) = Stage::reported(fault) {
+            if let Some((stage, row)) = Stage::reported(self.step.fault()) {
                 let row = rows.get(row).map_or((0, 0), |row| (row.token, row.position));
                 return Err(stage.explain(&self.model, row.0, row.1));
             }
-            for ((row, target), values) in wanted.into_iter().zip(values.chunks_exact(vocab)) {
-                if !copy_finite(&mut logits.values[target * vocab..][..vocab], values) {
-                    let head = Stage(2 * self.model.weights.layers.len() + 1);
-                    return Err(head.explain(&self.model, rows[row].token, rows[row].position));
-                }
-            }
+            self.collect(batch, &rows, &wanted, logits, &mut shortlists)?;
             for (feed, slot) in slots.iter().enumerate() {
                 let len = places[feed].len + done[feed];
                 let moved = rows.iter().any(|row| row.feed == feed);
@@ -273,6 +277,49 @@ impl CudaExecutor {
                 }
             }
         }
+    }
+
+    /// Takes over what a round has given: `wanted` are its rows that give something, and which row of
+    /// logits or which shortlist of the batch that is.
+    fn collect(
+        &mut self,
+        batch: &[Feed<'_>],
+        rows: &[Row],
+        wanted: &[(usize, usize)],
+        logits: &mut Logits,
+        shortlists: &mut [Option<Shortlist>],
+    ) -> Result<(), ExecError> {
+        let vocab = logits.vocab;
+        let not_finite = |row: usize| {
+            let head = Stage(2 * self.model.weights.layers.len() + 1);
+            head.explain(&self.model, rows[row].token, rows[row].position)
+        };
+        if !wanted.is_empty() {
+            self.listed.clear();
+        }
+        for (place, (&(row, target), words)) in wanted.iter().zip(self.step.lists()).enumerate() {
+            let Row { feed, position, .. } = rows[row];
+            if is_short(&batch[feed]) {
+                let temperature = round::summed_at(batch[feed].want);
+                let list = sample::shortlist(words, vocab, temperature);
+                shortlists[target] = Some(list.ok_or_else(|| not_finite(row))?);
+                self.listed.push((batch[feed].slot, position + 1, place));
+            }
+        }
+        // Few rounds have rows of both kinds, so what lies between is fetched too.
+        let is_whole = |&place: &usize| !is_short(&batch[rows[wanted[place].0].feed]);
+        let first = (0..wanted.len()).find(is_whole).unwrap_or(0);
+        let end = (0..wanted.len()).rfind(is_whole).map_or(first, |last| last + 1);
+        let values = self.step.fetch_logits(&self.device, vocab, first..end)?;
+        for (place, values) in (first..end).zip(values.chunks_exact(vocab)) {
+            let (row, target) = wanted[place];
+            if is_whole(&place)
+                && !copy_finite(&mut logits.values[target * vocab..][..vocab], values)
+            {
+                return Err(not_finite(row));
+            }
+        }
+        Ok(())
     }
 
     /// Puts back what a failed step has overwritten.
@@ -302,6 +349,10 @@ impl CudaExecutor {
         }
         Ok(())
     }
+}
+
+fn is_short(feed: &Feed<'_>) -> bool {
+    matches!(feed.want, Want::Shortlist { .. })
 }
 
 /// Copies a row of logits and says whether all of them are finite. It is done for every token, so
@@ -346,8 +397,10 @@ impl Executor for CudaExecutor {
 
     fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError> {
         let result = self.check(batch).and_then(|()| {
-            let rows: usize = batch.iter().map(|feed| feed.want.rows(feed.tokens.len())).sum();
+            let whole = batch.iter().filter(|feed| !is_short(feed));
+            let rows: usize = whole.map(|feed| feed.want.rows(feed.tokens.len())).sum();
             logits.vocab = self.model.config.vocab;
+            logits.shortlists.clear();
             logits.values.resize(rows * logits.vocab, 0.0);
             self.on_the_card(|cuda| cuda.advance(batch, logits))
         });
@@ -355,6 +408,16 @@ impl Executor for CudaExecutor {
             logits.values.clear();
         }
         result
+    }
+
+    fn recall(&mut self, slot: SlotId) -> Result<Option<Vec<f32>>, ExecError> {
+        let len = self.len(slot)?;
+        let found = self.listed.iter().find(|listed| (listed.0, listed.1) == (slot, len));
+        let Some(&(.., place)) = found else { return Ok(None) };
+        let vocab = self.model.config.vocab;
+        self.on_the_card(|cuda| {
+            Ok(Some(cuda.step.fetch_logits(&cuda.device, vocab, place..place + 1)?.to_vec()))
+        })
     }
 
     fn truncate(&mut self, slot: SlotId, len: usize) -> Result<usize, ExecError> {

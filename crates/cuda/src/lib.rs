@@ -3,7 +3,7 @@
 //! In the order of a forward pass: `executor` cuts batches into rounds, `step` takes a round through
 //! the model as one sequence of launches without a host decision in it (so that a graph can replay
 //! it), attention slice by slice, and one folder for each operation holds its kernel and its launcher:
-//! `embed`, `hyper`, `matvec`, `tensor`, `rows`, `indexer`, `attend`, `experts`. `upload`
+//! `embed`, `hyper`, `matvec`, `tensor`, `rows`, `indexer`, `attend`, `experts`, `sample`. `upload`
 //! brings the weights to the card, `slot` and `pages` are the state, `device` is all that speaks to the
 //! driver.
 //! `recording` replays what was launched before, `plan` says what will be taken before it is, `limits`
@@ -32,6 +32,7 @@ mod read_rate;
 mod recording;
 mod round;
 mod rows;
+mod sample;
 mod scratch;
 mod slot;
 mod stages;

@@ -76,7 +76,7 @@ pub struct Row {
     pub token: u32,
     /// Its position.
     pub position: usize,
-    /// Which row of the batch's logits it gives.
+    /// Which row of the batch's logits it gives, or which of its shortlists.
     pub logits: Option<usize>,
     /// Where in its feed's share of the undo buffer, if it overwrites something worth saving.
     pub undo: Option<usize>,
@@ -117,7 +117,7 @@ pub struct Limits {
 pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits) -> Vec<Row> {
     let Limits { rows: most, wanted: most_wanted, boundary, deepest } = limits;
     let mut rows = Vec::new();
-    let (mut logits_before, mut wanted) = (0, 0);
+    let (mut logits_before, mut shortlists_before, mut wanted) = (0, 0, 0);
     for (feed, (fed, place)) in batch.iter().zip(places).enumerate() {
         let start = place.len + done[feed];
         let to_boundary = match boundary {
@@ -127,7 +127,7 @@ pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits
         let left = fed.tokens.len() - done[feed];
         let unwanted = match fed.want {
             Want::Nothing => left,
-            Want::Last => left.saturating_sub(1),
+            Want::Last | Want::Shortlist { .. } => left.saturating_sub(1),
             Want::All => 0,
         };
         let count = left
@@ -137,9 +137,11 @@ pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits
         wanted += count.saturating_sub(unwanted);
         for nth in 0..count {
             let i = done[feed] + nth;
+            let is_last = i + 1 == fed.tokens.len();
             let logits = match fed.want {
                 Want::Nothing => None,
-                Want::Last => (i + 1 == fed.tokens.len()).then_some(logits_before),
+                Want::Last => is_last.then_some(logits_before),
+                Want::Shortlist { .. } => is_last.then_some(shortlists_before),
                 Want::All => Some(logits_before + i),
             };
             rows.push(Row {
@@ -152,9 +154,20 @@ pub fn next(batch: &[Feed<'_>], places: &[Place], done: &[usize], limits: Limits
                 after: count - 1 - nth,
             });
         }
-        logits_before += fed.want.rows(fed.tokens.len());
+        match fed.want {
+            Want::Shortlist { .. } => shortlists_before += 1,
+            _ => logits_before += fed.want.rows(fed.tokens.len()),
+        }
     }
     rows
+}
+
+/// The temperature at which the weights of a row are summed.
+pub fn summed_at(want: Want) -> f32 {
+    match want {
+        Want::Shortlist { temperature } => temperature,
+        _ => 1.0,
+    }
 }
 
 /// Rows that give logits in a round whose rows are at most `rows`: logits are wide, and seldom is more
@@ -165,14 +178,30 @@ pub fn most_wanted(rows: usize) -> usize {
 
 /// Bytes of the upload for a round.
 pub fn upload_bytes(rows: usize, frequencies: &Frequencies) -> usize {
+    temperatures_at(rows, frequencies) + rows * size_of::<f32>()
+}
+
+/// Where in the upload the temperatures begin, one for each row that gives logits.
+pub fn temperatures_at(rows: usize, frequencies: &Frequencies) -> usize {
     HEAD_BYTES + rows * (ROW_BYTES + frequencies.turn_bytes())
 }
 
-/// Writes what the kernels are told of a round: no fault yet, the rows, their rotations.
-pub fn write(rows: &[Row], places: &[Place], frequencies: &Frequencies, bytes: &mut [u8]) {
+/// Writes what the kernels are told of a round: no fault yet, the rows, their rotations, temperatures.
+pub fn write(
+    rows: &[Row],
+    batch: &[Feed<'_>],
+    places: &[Place],
+    frequencies: &Frequencies,
+    bytes: &mut [u8],
+) {
+    let (bytes, temperatures) = bytes.split_at_mut(temperatures_at(rows.len(), frequencies));
     let (head, rest) = bytes.split_at_mut(HEAD_BYTES);
     head.fill(0xff);
     let (table, turns) = rest.split_at_mut(rows.len() * ROW_BYTES);
+    let wants = rows.iter().filter(|row| row.logits.is_some()).map(|row| batch[row.feed].want);
+    for (want, bytes) in wants.zip(temperatures.as_chunks_mut::<4>().0) {
+        *bytes = summed_at(want).to_le_bytes();
+    }
     let mut wanted = 0;
     let turns = turns.chunks_exact_mut(frequencies.turn_bytes());
     for ((row, bytes), turns) in rows.iter().zip(table.as_chunks_mut::<ROW_BYTES>().0).zip(turns) {
@@ -289,6 +318,40 @@ mod tests {
         assert_eq!(counts, [[3, 3, 0, 10], [2, 1, 0, 10], [0, 0, 1, 0]]);
         let wanted = rounds.iter().flatten().filter_map(|row| row.logits);
         assert_eq!(wanted.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn rows_of_logits_and_shortlists_are_counted_apart_and_have_temperatures() {
+        let tokens: Vec<u32> = (0..20).collect();
+        let short = |temperature| Want::Shortlist { temperature };
+        let feed = |slot, count, want| Feed { slot: SlotId(slot), tokens: &tokens[..count], want };
+        let place = |len| Place { len, arena: 0, pages: 0, undo: 0 };
+        let limits = Limits { rows: 64, wanted: 64, boundary: 8, deepest: 0 };
+        let batch = [
+            feed(0, 9, short(0.5)),
+            feed(1, 2, Want::All),
+            feed(2, 1, short(0.25)),
+            feed(3, 1, Want::Nothing),
+            feed(4, 3, Want::Last),
+            feed(5, 1, short(2.0)),
+        ];
+        let places = [0, 7, 0, 0, 0, 0].map(place);
+        let rounds = rounds(&batch, &places, limits);
+        let given = |round: &[Row]| -> Vec<(usize, usize)> {
+            round.iter().filter_map(|row| Some((row.feed, row.logits?))).collect()
+        };
+        assert_eq!(given(&rounds[0]), [(1, 0), (2, 1), (4, 2), (5, 2)]);
+        assert_eq!(given(&rounds[1]), [(0, 0), (1, 1)]);
+
+        let frequencies = Frequencies { window_only: vec![1.0], compressed: vec![0.5] };
+        for (round, wanted) in rounds.iter().zip([&[1.0, 0.25, 1.0, 2.0][..], &[0.5, 1.0]]) {
+            let mut bytes = vec![0; upload_bytes(round.len(), &frequencies)];
+            write(round, &batch, &places, &frequencies, &mut bytes);
+            let at = temperatures_at(round.len(), &frequencies);
+            let told =
+                bytes[at..].as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+            assert_eq!(told.take(wanted.len()).collect::<Vec<_>>(), wanted);
+        }
     }
 
     /// What a failed step puts back: of each ring the first positions that the step took, as many as it

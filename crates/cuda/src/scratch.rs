@@ -9,6 +9,7 @@ use crate::{
     hyper, indexer,
     options::{CudaError, CudaOptions},
     round::most_wanted,
+    sample,
     slot::Shape,
 };
 
@@ -106,6 +107,12 @@ pub struct Scratch {
     pub head: u64,
     /// `[wanted, vocab]`.
     pub logits: u64,
+    /// The largest logits of groups of tokens.
+    pub largest: u64,
+    /// Sums of their weights.
+    pub sums: u64,
+    /// `[wanted]` lists of the best tokens.
+    pub lists: u64,
     /// Vectors as halves, where those are wanted.
     pub halves: Halves,
 }
@@ -202,6 +209,9 @@ impl Scratch {
             ),
             head: take(wanted, 4 * c.hidden),
             logits: take(wanted, 4 * c.vocab),
+            largest: take(wanted, sample::largest_bytes(c.vocab)),
+            sums: take(wanted, sample::sum_bytes(c.vocab)),
+            lists: take(wanted, sample::LIST_BYTES),
             halves: Halves::default(),
             _memory: None,
         };
@@ -261,6 +271,9 @@ impl Scratch {
             &mut self.middle,
             &mut self.head,
             &mut self.logits,
+            &mut self.largest,
+            &mut self.sums,
+            &mut self.lists,
             x,
             qr,
             heads,

@@ -10,7 +10,8 @@ use crate::device::Times;
 /// The parts of a forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// What goes to the card before a round and comes back after it, and what going back needs.
+    /// What goes to the card before a round and comes back after it, lists of the best tokens, and what going
+    /// back needs.
     #[default]
     Copies,
     /// Token embeddings.

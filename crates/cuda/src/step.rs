@@ -4,7 +4,7 @@
 mod attention;
 mod choice;
 
-use std::mem;
+use std::{mem, ops::Range};
 
 use ds4_model::{Compression, Model};
 
@@ -20,6 +20,7 @@ use crate::{
     recording::{Key, Recordings},
     round::{self, Frequencies, HEAD_BYTES, ROW_BYTES, most_wanted},
     rows::{self, SaveArgs},
+    sample,
     scratch::{Room, Scratch},
     slot::Shape,
     stages::Part,
@@ -44,8 +45,9 @@ pub struct Step {
     /// What the kernels are told of a round, and the word in which they report a fault.
     told: Buffer,
     tell: Pinned,
-    /// The fault word, then the logits.
+    /// The fault word, then lists of the best tokens, then the logits that somebody wants.
     results: Pinned,
+    logits_at: usize,
     undo: Buffer,
     undo_rows: usize,
     scores: Buffer,
@@ -90,14 +92,16 @@ impl Step {
         let room = Room::new(options, shape, floats(model, fast));
         let scratch = Scratch::new(device, config, room)?;
         let told = round::upload_bytes(room.rows, frequencies);
-        let logits = 4 * most_wanted(room.rows) * config.vocab;
+        let wanted = most_wanted(room.rows);
+        let logits_at = HEAD_BYTES + wanted * sample::LIST_BYTES;
         Ok(Step {
             weights: Weights::load(device, kernels, model, &scratch, room)?,
             scratch,
             rings: device.upload(&shape.rings, "a list of rings")?,
             told: device.alloc(told, "a round's rows")?,
             tell: device.pinned(told)?,
-            results: device.pinned(HEAD_BYTES + logits)?,
+            results: device.pinned(logits_at + 4 * wanted * config.vocab)?,
+            logits_at,
             undo: device.alloc(0, "rows to go back to")?,
             undo_rows: 0,
             scores: device.alloc(0, "scores of index rows")?,
@@ -167,10 +171,31 @@ impl Step {
         self.tell.bytes_mut()
     }
 
-    /// The word in which the kernels reported a fault, and the logits, after a round.
-    pub fn results(&self) -> (u32, &[f32]) {
-        let fault = self.results.values(0).first().copied().unwrap_or(u32::MAX);
-        (fault, self.results.values(HEAD_BYTES))
+    /// The word in which the kernels reported a fault, after a round.
+    pub fn fault(&self) -> u32 {
+        self.results.values(0).first().copied().unwrap_or(u32::MAX)
+    }
+
+    /// The lists of the best tokens, after a round.
+    pub fn lists(&self) -> impl Iterator<Item = &[u32]> {
+        sample::lists(self.results.values(HEAD_BYTES))
+    }
+
+    /// Rows of logits of the last round that had any, which lie on the card until the next one.
+    pub fn fetch_logits(
+        &mut self,
+        device: &Device,
+        vocab: usize,
+        rows: Range<usize>,
+    ) -> Result<&[f32], CudaError> {
+        let row = 4 * vocab;
+        let bytes = self.logits_at..self.logits_at + rows.len() * row;
+        if !rows.is_empty() {
+            let from = self.scratch.logits + (rows.start * row) as u64;
+            device.fetch(from, &mut self.results, bytes)?;
+            device.finish()?;
+        }
+        Ok(&self.results.values(self.logits_at)[..rows.len() * vocab])
     }
 
     /// Forgets all recordings: what is recorded next may be marked for times.
@@ -212,6 +237,7 @@ impl Step {
             rows: told + HEAD_BYTES as u64,
             turns: told + (HEAD_BYTES + key.rows * ROW_BYTES) as u64,
             turn_bytes: frequencies.turn_bytes(),
+            temperatures: told + round::temperatures_at(key.rows, frequencies) as u64,
             slice: self.slice,
             fault: told,
             scores: self.scores.address(),
@@ -228,8 +254,10 @@ impl Step {
         launches.forward(&self.weights)?;
         device.enter(Part::Copies);
         device.fetch(told, &mut self.results, 0..4)?;
-        let logits = HEAD_BYTES..HEAD_BYTES + 4 * key.wanted * model.config.vocab;
-        device.fetch(self.scratch.logits, &mut self.results, logits)?;
+        if key.wanted > 0 {
+            let lists = HEAD_BYTES..HEAD_BYTES + key.wanted * sample::LIST_BYTES;
+            device.fetch(self.scratch.lists, &mut self.results, lists)?;
+        }
         device.mark(None)
     }
 }
@@ -246,6 +274,8 @@ struct Launches<'a> {
     turns: u64,
     /// Bytes of a row's turns.
     turn_bytes: usize,
+    /// At which weights are summed.
+    temperatures: u64,
     /// Rows of a slice at most.
     slice: usize,
     fault: u64,
@@ -276,8 +306,24 @@ impl Launches<'_> {
         if self.key.wanted > 0 {
             self.device.enter(Part::Head);
             self.multiply(&weights.output, self.key.wanted)?;
+            self.list()?;
         }
         Ok(())
+    }
+
+    /// Lists the best tokens of all rows that give logits, whoever wants what of them.
+    fn list(&self) -> Result<(), CudaError> {
+        let s = self.scratch;
+        let places = sample::Places {
+            logits: s.logits,
+            temperatures: self.temperatures,
+            largest: s.largest,
+            sums: s.sums,
+            lists: s.lists,
+        };
+        self.device.enter(Part::Copies);
+        let vocab = self.model.config.vocab;
+        sample::list(self.device, self.kernels, self.key.wanted, vocab, places)
     }
 
     fn multiply(&self, products: &Products, rows: usize) -> Result<(), CudaError> {

@@ -7,19 +7,24 @@ use std::sync::Arc;
 
 use ds4_model::{Model, Rounding};
 
-use crate::{DEFAULT_CHUNK, plan::StateCost, state::SlotState};
+use crate::{DEFAULT_CHUNK, plan::StateCost, shortlist::Shortlist, state::SlotState};
 
 /// A timeline inside an executor. Ids are not reused while a slot is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId(pub u64);
 
 /// Which rows of a feed give logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Want {
     /// None: only the state is wanted.
     Nothing,
     /// The last row.
     Last,
+    /// The last row, and no more of it than its shortlist, if the backend makes any.
+    Shortlist {
+        /// At which the row is summed.
+        temperature: f32,
+    },
     /// Every row.
     All,
 }
@@ -29,7 +34,7 @@ impl Want {
     pub fn rows(self, tokens: usize) -> usize {
         match self {
             Want::Nothing => 0,
-            Want::Last => tokens.min(1),
+            Want::Last | Want::Shortlist { .. } => tokens.min(1),
             Want::All => tokens,
         }
     }
@@ -53,12 +58,47 @@ pub struct Logits {
     pub vocab: usize,
     /// All rows, one after another.
     pub values: Vec<f32>,
+    /// In the order of the feeds that asked for one. A backend that makes none leaves this empty, and
+    /// gives the whole rows among the others.
+    pub shortlists: Vec<Shortlist>,
+}
+
+/// What a feed that wanted one row has got.
+pub(crate) enum Given<'a> {
+    Row(&'a [f32]),
+    Shortlist(&'a Shortlist),
 }
 
 impl Logits {
     /// The rows.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.vocab.max(1))
+    }
+
+    /// Whether so many rows are there of which so many may be shortlists, and nothing else.
+    pub(crate) fn are(&self, vocab: usize, rows: usize, shortlists: usize) -> bool {
+        let got = self.shortlists.len();
+        let whole = rows - got.min(rows);
+        self.vocab == vocab
+            && (got == 0 || got == shortlists)
+            && self.values.len() == whole.saturating_mul(vocab)
+    }
+
+    /// What feeds have got that wanted one row each; `None` if it is not what they wanted.
+    pub(crate) fn given(&self, vocab: usize, wants: &[Want]) -> Option<Vec<Given<'_>>> {
+        let is_short = |want: &&Want| matches!(want, Want::Shortlist { .. });
+        if !self.are(vocab, wants.len(), wants.iter().filter(is_short).count()) {
+            return None;
+        }
+        let (mut rows, mut shortlists) = (self.rows(), self.shortlists.iter());
+        let short = !self.shortlists.is_empty();
+        wants
+            .iter()
+            .map(|want| match is_short(&want) && short {
+                true => shortlists.next().map(Given::Shortlist),
+                false => rows.next().map(Given::Row),
+            })
+            .collect()
     }
 }
 
@@ -143,6 +183,12 @@ pub trait Executor: Send {
     /// Evaluates a batch and leaves the wanted logits in `logits`, replacing what was there.
     /// When it fails, every slot of the batch has the length it had before.
     fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError>;
+
+    /// All logits of the row that the slot's last step gave a shortlist of, if they are still at hand:
+    /// any other step may overwrite them.
+    fn recall(&mut self, _slot: SlotId) -> Result<Option<Vec<f32>>, ExecError> {
+        Ok(None)
+    }
 
     /// Shortens a slot to `len` tokens or, where the state for that length is gone, to the longest
     /// shorter length that is still there. Returns the length it has now.

@@ -14,6 +14,7 @@ mod sampler;
 mod saved;
 mod session;
 mod shape;
+mod shortlist;
 mod state;
 mod together;
 
@@ -25,4 +26,5 @@ pub use ranking::{TokenLogprob, argmax, logprob, top_logprobs};
 pub use sampler::{Sampler, SamplerError, SamplerOptions};
 pub use saved::{SavedError, SavedSession};
 pub use session::{Progress, Rewind, Session, Sync};
+pub use shortlist::Shortlist;
 pub use state::{LayerState, Pending, SlotState, first_needed};

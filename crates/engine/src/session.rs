@@ -7,8 +7,8 @@
 use std::{fmt, mem, ops::ControlFlow, slice, sync::Arc};
 
 use crate::{
-    DEFAULT_CHUNK, Engine, EngineError, Feed, Logits, SavedSession, SessionOptions, SlotId, Want,
-    shape::StateShape,
+    DEFAULT_CHUNK, Engine, EngineError, Feed, Logits, Sampler, SavedSession, SessionOptions,
+    Shortlist, SlotId, Want, executor::Given, shape::StateShape,
 };
 
 /// A timeline of tokens and the model's state after them.
@@ -19,6 +19,10 @@ pub struct Session {
     tokens: Vec<u32>,
     /// After the last token. Empty if there is none, or if a rewind was not followed by a step.
     logits: Vec<f32>,
+    /// What there may be in place of the logits.
+    shortlist: Option<Shortlist>,
+    /// What a step must give of its last row.
+    want: Want,
     /// Kept for its allocation.
     row: Logits,
 }
@@ -70,7 +74,8 @@ impl Session {
         tokens: Vec<u32>,
         logits: Vec<f32>,
     ) -> Session {
-        Session { engine, slot, options, tokens, logits, row: Logits::default() }
+        let (shortlist, want, row) = (None, Want::Last, Logits::default());
+        Session { engine, slot, options, tokens, logits, shortlist, want, row }
     }
 
     /// The engine it runs on.
@@ -98,10 +103,67 @@ impl Session {
         self.options.context
     }
 
-    /// The logits after the last token. `None` for an empty session, and where a rewind was
-    /// interrupted or failed before its first step; the next sync, push or append gives them again.
+    /// The logits after the last token. `None` for an empty session, where a rewind was interrupted or
+    /// failed before its first step, until the next sync, push or append gives them again, and where
+    /// [`Session::expect`] has made do with less.
     pub fn logits(&self) -> Option<&[f32]> {
         (!self.logits.is_empty()).then_some(&self.logits)
+    }
+
+    /// Says what the next tokens will be drawn with. From here on steps fetch what that takes as a rule,
+    /// which may be less than all logits. It changes no token that is drawn.
+    pub fn expect(&mut self, sampler: &Sampler) {
+        self.want = sampler.want();
+    }
+
+    /// Draws the token that follows the last one, whatever was expected. `None` if there is none to choose:
+    /// no logit is finite after penalties and bias, or the session is empty.
+    pub fn draw(&mut self, sampler: &Sampler) -> Result<Option<u32>, EngineError> {
+        let position = self.tokens.len() as u64;
+        let known = self.shortlist.as_ref();
+        if let Some(id) = known.and_then(|list| sampler.sample_shortlist(list, position)) {
+            return Ok(Some(id));
+        }
+        self.fetch_logits()?;
+        Ok(sampler.sample(&self.logits, &self.tokens, position))
+    }
+
+    /// Makes all logits after the last token current: they are still with the executor, or the token is
+    /// evaluated again.
+    fn fetch_logits(&mut self) -> Result<(), EngineError> {
+        if self.is_empty() || self.logits().is_some() {
+            return Ok(());
+        }
+        if let Some(row) = self.recalled()? {
+            self.logits = row;
+            return Ok(());
+        }
+        let want = mem::replace(&mut self.want, Want::Last);
+        let tokens = self.tokens.clone();
+        let again = self.sync(&tokens, &mut |_| ControlFlow::Continue(()));
+        self.want = want;
+        again.map(|_| ())
+    }
+
+    /// All logits that a shortlist is here in place of, if the executor still has them.
+    fn recalled(&self) -> Result<Option<Vec<f32>>, EngineError> {
+        if self.shortlist.is_none() {
+            return Ok(None);
+        }
+        let vocab = self.engine.model().config.vocab;
+        match self.engine.executor()?.recall(self.slot)? {
+            Some(row) if row.len() != vocab => {
+                let got = row.len();
+                Err(self.broken(format!("it gave {got} logits where {vocab} were wanted")))
+            }
+            row => Ok(row),
+        }
+    }
+
+    /// Whether there is what a step would give.
+    fn is_current(&self) -> bool {
+        let short = matches!(self.want, Want::Shortlist { .. }) && self.shortlist.is_some();
+        short || self.logits().is_some()
     }
 
     /// Makes the session equal to `target`, reusing what the two have in common. `progress` is
@@ -115,7 +177,7 @@ impl Session {
         self.check_ids(target, 0)?;
         let before = self.tokens.len();
         let common = common_prefix(&self.tokens, target);
-        let current = common == before && (common < target.len() || self.logits().is_some());
+        let current = common == before && (common < target.len() || self.is_current());
         // The last token is evaluated here unless its logits are at hand.
         let keep = if current { before } else { common.min(target.len().saturating_sub(1)) };
         if keep < before {
@@ -154,14 +216,23 @@ impl Session {
     pub(crate) fn feed<'a>(&self, token: &'a u32) -> Result<Feed<'a>, EngineError> {
         self.check_room(self.tokens.len().saturating_add(1))?;
         self.check_ids(slice::from_ref(token), self.tokens.len())?;
-        Ok(Feed { slot: self.slot, tokens: slice::from_ref(token), want: Want::Last })
+        Ok(Feed { slot: self.slot, tokens: slice::from_ref(token), want: self.want })
     }
 
-    /// Takes over what a batch has done: the slot has `token` now, and these logits.
-    pub(crate) fn follow(&mut self, token: u32, logits: &[f32]) {
+    /// Takes over what a batch has done: the slot has `token` now, and this came of it.
+    pub(crate) fn follow(&mut self, token: u32, given: Option<Given<'_>>) {
         self.tokens.push(token);
+        self.forget_logits();
+        match given {
+            Some(Given::Row(logits)) => self.logits.extend_from_slice(logits),
+            Some(Given::Shortlist(list)) => self.shortlist = Some(list.clone()),
+            None => {}
+        }
+    }
+
+    fn forget_logits(&mut self) {
         self.logits.clear();
-        self.logits.extend_from_slice(logits);
+        self.shortlist = None;
     }
 
     /// Evaluates more tokens and hands out the logits after each, with its position.
@@ -208,7 +279,9 @@ impl Session {
     pub fn fork(&self) -> Result<Session, EngineError> {
         let slot = self.engine.executor()?.fork(self.slot)?;
         let (engine, tokens) = (Arc::clone(&self.engine), self.tokens.clone());
-        Ok(Session::adopt(engine, slot, self.options, tokens, self.logits.clone()))
+        let mut copy = Session::adopt(engine, slot, self.options, tokens, self.logits.clone());
+        (copy.shortlist, copy.want) = (self.shortlist.clone(), self.want);
+        Ok(copy)
     }
 
     /// The session as bytes, for [`Engine::import`]. `rewind` is how many of the last tokens the
@@ -224,14 +297,18 @@ impl Session {
             .map_err(|error| error.to_string())
             .and_then(|shape| shape.check(&state))
             .map_err(|reason| self.broken(format!("it exported a wrong state: {reason}")))?;
-        let (tokens, logits) = (self.tokens.clone(), self.logits.clone());
+        let logits = match self.logits() {
+            Some(logits) => logits.to_vec(),
+            None => self.recalled()?.unwrap_or_default(),
+        };
+        let tokens = self.tokens.clone();
         Ok(SavedSession { tokens, logits, state }.encode(model.fingerprint))
     }
 
     /// Shortens the slot to at most `len` tokens, and the session with it.
     fn rewind(&mut self, len: usize) -> Result<(), EngineError> {
         let kept = self.engine.executor()?.truncate(self.slot, len)?;
-        self.logits.clear();
+        self.forget_logits();
         self.tokens.truncate(kept);
         if kept > len {
             return Err(self.broken(format!("it truncated to {kept} tokens instead of {len}")));
@@ -239,10 +316,11 @@ impl Session {
         Ok(())
     }
 
-    /// Evaluates one chunk and makes the logits of its last token current.
+    /// Evaluates one chunk and makes the logits of its last token current, or their shortlist.
     fn step(&mut self, chunk: &[u32]) -> Result<(), EngineError> {
         let mut row = mem::take(&mut self.row);
-        self.evaluate(chunk, Want::Last, &mut row)?;
+        self.evaluate(chunk, self.want, &mut row)?;
+        self.shortlist = row.shortlists.pop();
         mem::swap(&mut self.logits, &mut row.values);
         self.row = row;
         Ok(())
@@ -259,11 +337,12 @@ impl Session {
         let feed = Feed { slot: self.slot, tokens: chunk, want };
         self.engine.executor()?.step(&[feed], rows)?;
         self.tokens.extend_from_slice(chunk);
-        self.logits.clear();
+        self.forget_logits();
         let vocab = self.engine.model().config.vocab;
-        let wanted = want.rows(chunk.len()).saturating_mul(vocab);
-        if rows.vocab != vocab || rows.values.len() != wanted {
-            let got = rows.values.len();
+        let wanted = want.rows(chunk.len());
+        let short = usize::from(matches!(want, Want::Shortlist { .. }));
+        if !rows.are(vocab, wanted, short) {
+            let (got, wanted) = (rows.values.len(), wanted.saturating_mul(vocab));
             return Err(self.broken(format!("it gave {got} logits where {wanted} were wanted")));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::{ptr, sync::Arc};
 
-use crate::{Engine, EngineError, Feed, Logits, Session};
+use crate::{Engine, EngineError, Feed, Logits, Session, Want};
 
 impl Engine {
     /// Evaluates one more token of each session, as [`Session::push`] does for one. No session sees
@@ -20,13 +20,15 @@ impl Engine {
         }
         let feeds: Vec<Feed<'_>> =
             steps.iter().map(|(session, token)| session.feed(token)).collect::<Result<_, _>>()?;
+        let wants: Vec<Want> = feeds.iter().map(|feed| feed.want).collect();
         self.executor()?.step(&feeds, rows)?;
         let vocab = self.model().config.vocab;
-        let complete = rows.vocab == vocab && rows.values.len() == steps.len() * vocab;
-        let mut given = rows.rows();
+        let given = rows.given(vocab, &wants);
+        let complete = given.is_some();
+        let mut given = given.into_iter().flatten();
         for (session, token) in steps.iter_mut() {
             // The slots have their tokens, whatever came back with them.
-            session.follow(*token, given.next().filter(|_| complete).unwrap_or_default());
+            session.follow(*token, given.next());
         }
         if complete {
             return Ok(());

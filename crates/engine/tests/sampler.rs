@@ -1,6 +1,6 @@
 //! The sampler says what its options promise, and (seed, position) fixes what it says.
 
-use ds4_engine::{Sampler, SamplerError, SamplerOptions};
+use ds4_engine::{Sampler, SamplerError, SamplerOptions, Shortlist};
 use proptest::prelude::*;
 
 /// Nothing but the model's own distribution.
@@ -164,6 +164,25 @@ fn a_bias_is_added_last_and_can_ban() {
         SamplerOptions { temperature: 0.0, repetition_penalty: 2.0, ..biased(&[(0, 4.0)]) };
     // (0 / 2 + 4), not (0 + 4) / 2.
     assert_eq!(sampler(after_penalty).sample(&[0.0, 3.0], &[0], 0), Some(0));
+}
+
+#[test]
+fn greedy_takes_the_most_probable_token_that_is_not_banned() {
+    for (logits, banned, id) in [
+        (&[1.0, 3.0, 2.0][..], None, Some(1)),
+        (&[1.0, 3.0, 2.0], Some(1), Some(2)),
+        (&[2.0, 3.0, 2.0], Some(1), Some(0)),
+        (&[1.0, 2.0, 3.0], Some(7), Some(2)),
+        (&[1.0, 2.0, 3.0], Some(0), Some(2)),
+        (&[1.0, 1.0], None, Some(0)),
+        (&[1.0], Some(0), None),
+        (&[], None, None),
+    ] {
+        let sampler = Sampler::greedy(banned);
+        assert_eq!(sampler.sample(logits, &[], 0), id, "{logits:?}");
+        let list = Shortlist::of(logits, 2, 0.0);
+        assert_eq!(sampler.sample_shortlist(&list, 0), id, "{logits:?}");
+    }
 }
 
 #[test]

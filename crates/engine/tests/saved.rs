@@ -12,7 +12,7 @@ use proptest::prelude::*;
 const OPTIONS: SessionOptions = SessionOptions { context: 200, chunk: 16 };
 
 fn session(rounding: Rounding, len: usize) -> Session {
-    let (engine, _) = engine(Behaviour { rounding, reach: 10, boundary: 0 });
+    let (engine, _) = engine(Behaviour { rounding, reach: 10, ..Behaviour::default() });
     let mut session = engine.session(OPTIONS).unwrap();
     let tokens: Vec<u32> = (0..len as u32).map(|i| i * 11 % VOCAB as u32).collect();
     session.sync(&tokens, &mut |_| Continue(())).unwrap();

@@ -55,7 +55,7 @@ proptest! {
         official: bool,
     ) {
         let rounding = if official { Rounding::Official } else { Rounding::Plain };
-        let (engine, watch) = engine(Behaviour { rounding, reach, boundary });
+        let (engine, watch) = engine(Behaviour { rounding, reach, boundary, ..Behaviour::default() });
         let options = SessionOptions { context: 1000, chunk };
         let mut session = engine.session(options).unwrap();
         let mut tokens: Vec<u32> = Vec::new();

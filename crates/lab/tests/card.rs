@@ -70,7 +70,7 @@ impl Executor for Card {
     fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError> {
         let vocab = self.model.config.vocab;
         let rows: usize = batch.iter().map(|feed| feed.want.rows(feed.tokens.len())).sum();
-        *logits = Logits { vocab, values: vec![0.0; rows * vocab] };
+        *logits = Logits { vocab, values: vec![0.0; rows * vocab], ..Logits::default() };
         for feed in batch {
             *self.slots.get_mut(&feed.slot).unwrap() += feed.tokens.len();
         }

@@ -19,6 +19,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../rows/kernel.cu"),
     include_str!("../indexer/kernel.cu"),
     include_str!("../indexer/top.cu"),
+    include_str!("../sample/kernel.cu"),
     include_str!("../attend/kernel.cu"),
     include_str!("../attend/tile.cuh"),
     include_str!("../attend/tensor.cu"),

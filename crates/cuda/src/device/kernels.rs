@@ -80,6 +80,8 @@ kernels! {
     SplitBlocks = "split_blocks",
     SplitIq2 = "split_iq2",
     ReadWeights = "read_weights",
+    ScanLogits = "scan_logits",
+    ListLogits = "list_logits",
 }
 
 /// Compute capability from which on kernels of a stream may overlap.

@@ -13,8 +13,8 @@ use std::{
 };
 
 use ds4_engine::{
-    Engine, ExecError, Executor, Feed, LayerState, Logits, Pending, SlotId, SlotState, StateCost,
-    Want, first_needed,
+    Engine, ExecError, Executor, Feed, LayerState, Logits, Pending, Shortlist, SlotId, SlotState,
+    StateCost, Want, first_needed,
 };
 use ds4_host::Region;
 use ds4_model::{
@@ -33,11 +33,21 @@ pub struct Behaviour {
     pub reach: usize,
     /// Lengths that are multiples of this can be gone back to from anywhere; 0 is none.
     pub boundary: usize,
+    /// Tokens of a shortlist; 0 is a backend that makes none.
+    pub shortlist: usize,
+    /// Whether a row that a shortlist was given of is still at hand until the next step.
+    pub recalls: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Behaviour { rounding: Rounding::Official, reach: 4, boundary: 0 }
+        Behaviour {
+            rounding: Rounding::Official,
+            reach: 4,
+            boundary: 0,
+            shortlist: 0,
+            recalls: false,
+        }
     }
 }
 
@@ -151,6 +161,7 @@ pub fn engine(behaviour: Behaviour) -> (Arc<Engine>, Arc<Watch>) {
         model: Arc::new(model()),
         watch: Arc::clone(&watch),
         slots: BTreeMap::new(),
+        latest: BTreeMap::new(),
         next: 0,
     };
     (Engine::new(Box::new(fake)), watch)
@@ -169,11 +180,21 @@ fn logits_of(chain: u64) -> Vec<f32> {
     (0..VOCAB as u64).map(|id| (link(chain, id as u32) >> 40) as f32 / 1e6).collect()
 }
 
+/// What a backend tells of a row, its sum as far off as it may be.
+fn shortlist_of(row: &[f32], longest: usize, temperature: f32) -> Shortlist {
+    let list = Shortlist::of(row, longest, temperature);
+    let (ids, values): (Vec<u32>, Vec<f32>) = list.tokens().unzip();
+    let sum = list.sum() * (1.0 - 0.99 * Shortlist::SUM_ERROR);
+    Shortlist::new(&ids, &values, VOCAB, temperature, sum as f32)
+}
+
 struct Fake {
     behaviour: Behaviour,
     model: Arc<Model>,
     watch: Arc<Watch>,
     slots: BTreeMap<SlotId, Slot>,
+    /// Rows of the last step, if it is to be remembered.
+    latest: BTreeMap<SlotId, Vec<f32>>,
     next: u64,
 }
 
@@ -244,15 +265,17 @@ impl Executor for Fake {
     }
 
     fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError> {
-        let Behaviour { reach, boundary, .. } = self.behaviour;
+        let Behaviour { reach, boundary, shortlist, recalls, .. } = self.behaviour;
+        self.latest.clear();
         // Whatever a failed step leaves here must not be taken for logits.
-        *logits = Logits { vocab: VOCAB, values: vec![f32::NAN; VOCAB] };
+        *logits = Logits { vocab: VOCAB, values: vec![f32::NAN; VOCAB], ..Logits::default() };
         if self.watch.step_fails() {
             return Err(ExecError::Machine("out of luck".into()));
         }
         assert_ne!(self.watch.fault(), Fault::Panic, "the fake was told to panic");
         logits.values.clear();
         let watch = Arc::clone(&self.watch);
+        let mut latest = BTreeMap::new();
         for feed in batch {
             assert!(!feed.tokens.is_empty(), "feeds are never empty");
             let slot = self.slot_mut(feed.slot)?;
@@ -261,8 +284,17 @@ impl Executor for Fake {
                 slot.len += 1;
                 slot.chain.insert(slot.len, next);
                 let last = i + 1 == feed.tokens.len();
-                if feed.want == Want::All || (feed.want == Want::Last && last) {
-                    logits.values.extend(logits_of(next));
+                let row = logits_of(next);
+                match feed.want {
+                    Want::Shortlist { temperature } if last && shortlist > 0 => {
+                        logits.shortlists.push(shortlist_of(&row, shortlist, temperature));
+                        if recalls {
+                            latest.insert(feed.slot, row);
+                        }
+                    }
+                    Want::All => logits.values.extend(row),
+                    Want::Last | Want::Shortlist { .. } if last => logits.values.extend(row),
+                    _ => {}
                 }
             }
             let len = slot.len;
@@ -273,8 +305,14 @@ impl Executor for Fake {
         }
         if self.watch.fault() == Fault::ShortLogits {
             logits.values.pop();
+            logits.shortlists.pop();
         }
+        self.latest = latest;
         Ok(())
+    }
+
+    fn recall(&mut self, slot: SlotId) -> Result<Option<Vec<f32>>, ExecError> {
+        Ok(self.latest.get(&slot).cloned())
     }
 
     fn truncate(&mut self, slot: SlotId, len: usize) -> Result<usize, ExecError> {
@@ -283,6 +321,7 @@ impl Executor for Fake {
             Fault::LongTruncate => return Ok(len + 1),
             _ => {}
         }
+        self.latest.remove(&slot);
         let slot = self.slot_mut(slot)?;
         slot.chain.retain(|&at, _| at <= len);
         slot.len = slot.chain.keys().last().copied().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
-use ds4_engine::{Engine, Logits, Session, SessionOptions, Stage, argmax, top_logprobs};
+use ds4_engine::{Engine, Logits, Sampler, Session, SessionOptions, Stage, top_logprobs};
 use ds4_host::Memory;
 
 use super::{
@@ -254,8 +254,10 @@ impl Bench<'_> {
     /// Decodes on copies of the session. They part at their first token, which is another one for
     /// each, so that a batch does not choose the same experts throughout.
     fn decode(&self, session: &Session, batch: usize) -> Result<Steps, LabError> {
+        let sampler = Sampler::greedy(self.options.never);
         let mut sessions: Vec<Session> =
             (0..batch).map(|_| session.fork()).collect::<Result<_, _>>()?;
+        sessions.iter_mut().for_each(|session| session.expect(&sampler));
         let logits = session.logits().unwrap_or_default();
         let firsts = top_logprobs(logits, batch + usize::from(self.options.never.is_some()));
         let mut next: Vec<u32> = firsts
@@ -277,27 +279,14 @@ impl Bench<'_> {
             let mut steps: Vec<(&mut Session, u32)> =
                 sessions.iter_mut().zip(next.iter().copied()).collect();
             self.engine.push_together(&mut steps, &mut rows)?;
-            for (next, session) in next.iter_mut().zip(&sessions) {
-                *next = best(session.logits().unwrap_or_default(), self.options.never);
+            for (next, session) in next.iter_mut().zip(&mut sessions) {
+                *next = session.draw(&sampler)?.unwrap_or(0);
             }
             if step >= self.untimed {
                 seconds.push(start.elapsed().as_secs_f64());
             }
         }
         Ok(Steps { seconds, stages: self.engine.stages()? })
-    }
-}
-
-/// The most probable token but one.
-fn best(logits: &[f32], never: Option<u32>) -> u32 {
-    let place = never.map_or(logits.len(), |id| logits.len().min(id as usize));
-    let (before, after) = logits.split_at(place);
-    let first = argmax(before);
-    let second = argmax(after.get(1..).unwrap_or_default()).map(|id| id + place as u32 + 1);
-    let logit = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    match (first, second) {
-        (Some(first), Some(second)) if logit(second) > logit(first) => second,
-        (first, second) => first.or(second).unwrap_or(0),
     }
 }
 
@@ -363,22 +352,6 @@ fn decoded(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_most_probable_token_but_one() {
-        for (logits, never, id) in [
-            (&[1.0, 3.0, 2.0][..], None, 1),
-            (&[1.0, 3.0, 2.0], Some(1), 2),
-            (&[2.0, 3.0, 2.0], Some(1), 0),
-            (&[1.0, 2.0, 3.0], Some(7), 2),
-            (&[1.0, 2.0, 3.0], Some(0), 2),
-            (&[1.0, 1.0], None, 0),
-            (&[1.0], Some(0), 0),
-            (&[], None, 0),
-        ] {
-            assert_eq!(best(logits, never), id, "{logits:?}");
-        }
-    }
 
     #[test]
     fn options_that_measure_nothing_are_refused() {

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use ds4_engine::{Engine, Session, SessionOptions, argmax};
+use ds4_engine::{Engine, Sampler, Session, SessionOptions};
 use ds4_prompt::{EOS, Message, Mode, Options, Profile, encode, parse_completion};
 use ds4_tokenizer::Tokenizer;
 
@@ -28,6 +28,7 @@ pub struct Outcome {
 /// Plays tests, one after the other, always with the most probable token.
 pub struct Player<'a> {
     session: Session,
+    greedy: Sampler,
     tokenizer: &'a Tokenizer,
 }
 
@@ -38,7 +39,10 @@ impl<'a> Player<'a> {
         tokenizer: &'a Tokenizer,
         options: SessionOptions,
     ) -> Result<Player<'a>, LabError> {
-        Ok(Player { session: engine.session(options)?, tokenizer })
+        let greedy = Sampler::greedy([]);
+        let mut session = engine.session(options)?;
+        session.expect(&greedy);
+        Ok(Player { session, greedy, tokenizer })
     }
 
     /// Plays a test.
@@ -90,7 +94,7 @@ impl<'a> Player<'a> {
         self.session.sync(prompt, &mut |_| ControlFlow::Continue(()))?;
         let mut ids = Vec::new();
         while ids.len() < LONGEST_TURN {
-            let Some(id) = self.session.logits().and_then(argmax) else { break };
+            let Some(id) = self.session.draw(&self.greedy)? else { break };
             ids.push(id);
             if Some(id) == self.tokenizer.eos() {
                 break;
