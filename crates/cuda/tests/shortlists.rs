@@ -13,7 +13,7 @@ use ds4_engine::{
 use ds4_model::Model;
 
 fn executor(model: &Arc<Model>, fast: bool) -> CudaExecutor {
-    let options = CudaOptions { fast, boundary: 64, ..CudaOptions::default() };
+    let options = CudaOptions { fast, boundary: 128, ..CudaOptions::default() };
     CudaExecutor::new(Arc::clone(model), options).unwrap()
 }
 

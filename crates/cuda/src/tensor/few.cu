@@ -237,15 +237,14 @@ template <int F, int M, int D, int X, class Walk> struct Pipe {
         if (Widths<F>::swap) keep_at_hand(span.traded);
     }
 
-    // Asks for a block of the vectors.
+    // Asks for a block of the vectors, of which each four lanes know one.
     __device__ __forceinline__ void ask_vectors(u32 at, u32 column) {
         u32 lane = threadIdx.x % 32;
-        const u16 *from = vector + column + 8 * lane;
-        at += Near::place(8 * lane);
+        at += Near::place(8 * lane), column += 8 * lane;
 #pragma unroll
         for (int v = 0; v < X; v++) {
-            const u16 *other = v ? (const u16 *)__shfl_sync(FULL, (u64)vector, 4 * v) + column + 8 * lane : from;
-            if ((u32)v < vectors) copy_further<0>(at + v * NEAR_LINE, (const u8 *)other);
+            const u16 *from = X > 1 ? (const u16 *)__shfl_sync(FULL, (u64)vector, 4 * v) : vector;
+            if ((u32)v < vectors) copy_further<0>(at + v * NEAR_LINE, (const u8 *)(from + column));
         }
     }
 
