@@ -39,6 +39,14 @@ const HOT: &[&str] = &[
     "half_experts_out_8_q2",
     "scan_logits",
     "list_logits",
+    "wide_f16",
+    "wide_q8_0",
+    "wide_fp8",
+    "wide_mxfp4",
+    "wide_fp4",
+    "wide_iq2_xxs",
+    "wide_q2_k",
+    "wide_q4_k",
 ];
 
 pub fn run(arguments: &[String]) -> Result<bool, String> {
@@ -67,15 +75,16 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         if !output.status.success() {
             return Err(format!("sm_{target}: {}", report.lines().next().unwrap_or("nvcc failed")));
         }
-        let spilled: Vec<String> = spills(&report)
+        let slow: Vec<String> = spills(&report)
             .into_iter()
             .filter(|(kernel, bytes)| *bytes > 0 && HOT.contains(&kernel.as_str()))
             .map(|(kernel, bytes)| format!("{kernel} spills {bytes} bytes"))
+            .chain(waiting(&report).map(|kernel| format!("{kernel} waits for each product")))
             .collect();
         let size = fs::metadata(&image).map_err(|e| problem(&image, e))?.len();
-        let verdict = if spilled.is_empty() { "ok".to_owned() } else { spilled.join(", ") };
+        let verdict = if slow.is_empty() { "ok".to_owned() } else { slow.join(", ") };
         println!("sm_{target}: {} KiB, {verdict}", size / 1024);
-        sound &= spilled.is_empty();
+        sound &= slow.is_empty();
     }
     fs::remove_file(&source).map_err(|e| problem(&source, e))?;
     if arguments.get("out").is_none() {
@@ -116,9 +125,26 @@ fn spills(report: &str) -> Vec<(String, u64)> {
     found
 }
 
+/// The kernels in which the assembler lets no product of a group of warps run beside other work.
+fn waiting(report: &str) -> impl Iterator<Item = &str> {
+    report
+        .lines()
+        .filter(|line| line.contains("wgmma.mma_async instructions are serialized"))
+        .map(|line| line.rsplit('\'').nth(1).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::spills;
+    use super::{spills, waiting};
+
+    #[test]
+    fn kernels_that_wait_are_read_from_the_assemblers_words() {
+        let report = "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async \
+                      instructions are serialized due to insufficient register resources for the \
+                      wgmma pipeline in the function 'a'\n\
+                      ptxas info    : Compiling entry function 'b' for 'sm_90a'\n";
+        assert_eq!(waiting(report).collect::<Vec<_>>(), ["a"]);
+    }
 
     #[test]
     fn spills_are_read_from_the_assemblers_words() {

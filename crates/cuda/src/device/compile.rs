@@ -28,8 +28,10 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/codes.cuh"),
     include_str!("../tensor/few.cu"),
     include_str!("../tensor/many.cu"),
+    include_str!("../tensor/hopper.cu"),
     include_str!("../experts/tensor.cu"),
     include_str!("../experts/many.cu"),
+    include_str!("../experts/hopper.cu"),
     include_str!("../upload/kernel.cu"),
     include_str!("../read_rate/kernel.cu"),
 );

@@ -11,6 +11,7 @@ use crate::{
     tensor::{
         self, DEEP_ROOM, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED,
         NEAR_LINE, ROOM, knows, many_shared, segments, tiles,
+        wide::{self, WideArgs},
     },
 };
 
@@ -276,6 +277,12 @@ fn run_many(
     let shared_by = rows * used / all.max(1);
     let fits = MANY.iter().find(|(vectors, _)| shared_by <= vectors * 3 / 4);
     let (per_item, [input, output]) = *fits.unwrap_or(&MANY[2]);
+    let formats = [e.gate.first, e.down.first, e.shared_gate, e.shared_down].map(|m| m.format);
+    let wide =
+        wide::suits(device.info()) && shared_by > WIDE_FROM && formats.into_iter().all(wide::knows);
+    if wide {
+        return run_wide(device, kernels, rows, args);
+    }
     (args.per_item, args.shared_items) = (per_item as u32, 1);
     group(device, kernels, &args)?;
     let items = items(rows, used, all, per_item);
@@ -286,6 +293,60 @@ fn run_many(
     device.launch(kernels, input, grid, threads, shared(e.gate, e.shared_gate), &args)?;
     let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
     device.launch(kernels, output, grid, threads, shared(e.down, e.shared_down), &args)?;
+    join(device, kernels, rows, &args)
+}
+
+/// Vectors of an expert from which on blocks for 128 are worth it.
+const WIDE_FROM: usize = 24;
+
+/// The same where the card multiplies in groups of warps.
+fn run_wide(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    mut args: HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    let e = args.experts;
+    (args.per_item, args.shared_items) = (wide::VECTORS as u32, 1);
+    group(device, kernels, &args)?;
+    let shared_items = rows.div_ceil(wide::VECTORS);
+    let items = items(rows, e.used as usize, args.all as usize, wide::VECTORS) - shared_items;
+    let both = WideArgs {
+        items: args.items,
+        order: args.order,
+        weights: e.weights,
+        used: e.used,
+        limit: e.limit,
+        shared_limit: e.shared_limit,
+        shared_items: shared_items as u32,
+        ..WideArgs::default()
+    };
+    let input = WideArgs {
+        upper: e.gate,
+        lower: e.up,
+        shared_upper: e.shared_gate,
+        shared_lower: e.shared_up,
+        x: args.x,
+        middle: args.middle,
+        ..both
+    };
+    let output = WideArgs {
+        upper: e.down,
+        lower: e.down,
+        shared_upper: e.shared_down,
+        shared_lower: e.shared_down,
+        x: args.middle,
+        outputs: args.parts,
+        ..both
+    };
+    let tiles =
+        [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
+    for (args, tiles) in [input, output].into_iter().zip(tiles) {
+        let shared = WideArgs { only_shared: 1, ..args };
+        let format = args.shared_upper.format;
+        wide::launch(device, kernels, format, [tiles, shared_items, 1], &shared)?;
+        wide::launch(device, kernels, args.upper.first.format, [tiles, items, 1], &args)?;
+    }
     join(device, kernels, rows, &args)
 }
 

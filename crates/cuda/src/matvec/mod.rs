@@ -133,6 +133,11 @@ pub struct ProductList {
 }
 
 impl ProductList {
+    /// The same list, at an address so many bytes further on.
+    pub fn further(self, bytes: u64) -> ProductList {
+        ProductList { address: self.address + bytes, ..self }
+    }
+
     /// Lists the products; `put` brings the list to the card and gives its address.
     pub fn new(
         mut products: Vec<Product>,

@@ -4,6 +4,8 @@
 //! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
 //! for which there are kernels of their own, get the same bits.
 
+pub mod wide;
+
 use ds4_quant::Format;
 
 use crate::{
@@ -150,6 +152,8 @@ pub struct HalfProductList {
     few: FewProductsArgs,
     few_blocks: usize,
     many: ProductList,
+    /// Where the card multiplies in groups of warps: for more vectors than a block of others takes.
+    wide: Option<wide::Lists>,
     /// Bytes of shared memory for the sums of a vector.
     sums: usize,
     /// Bytes of shared memory of a block for many vectors.
@@ -181,15 +185,19 @@ impl HalfProductList {
         let sums = products.iter().map(HalfProduct::sums).max().unwrap_or(0);
         // Where all blocks run at once, all must have as much to do: of one format.
         let q8 = products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32);
-        let mut placed = products.to_vec();
-        let blocks = place(&mut placed, |p| (p.product.rows() as usize).div_ceil(MANY_ROWS));
+        let mut listed = Vec::new();
+        let mut append = |products: &[HalfProduct]| append(&mut listed, products);
+        let many = append(products);
+        let wide = wide::suits(card).then(|| wide::Lists::new(products, append));
+        let address = put(&listed)?;
         Ok(HalfProductList {
             one: card
                 .has_much_shared()
                 .then(|| deep(few, sums, if q8 { card.multiprocessors } else { usize::MAX })),
             few,
             few_blocks,
-            many: ProductList { address: put(&placed)?, count: count as u32, blocks },
+            many: many.further(address),
+            wide: wide.map(|lists| lists.at(address)),
             sums,
             many_shared: products.iter().map(HalfProduct::many_shared).max().unwrap_or(0),
             q8,
@@ -215,6 +223,15 @@ fn deep(few: FewProductsArgs, sums: usize, at_once: usize) -> (FewProductsArgs, 
     let blocks = place(products, |p| p.few_blocks(passes));
     args.passes = passes as u32;
     (args, blocks)
+}
+
+/// Puts products behind those that are listed, for blocks of many vectors.
+fn append(listed: &mut Vec<HalfProduct>, products: &[HalfProduct]) -> ProductList {
+    let first = listed.len();
+    listed.extend_from_slice(products);
+    let blocks = place(&mut listed[first..], |p| (p.product.rows() as usize).div_ceil(MANY_ROWS));
+    let address = (first * size_of::<HalfProduct>()) as u64;
+    ProductList { address, count: products.len() as u32, blocks }
 }
 
 /// Gives each product its blocks; the sum of them.
@@ -259,6 +276,9 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         HalfProducts1, HalfProducts1Q8, HalfProducts8, HalfProducts8Q8, HalfProducts16,
         HalfProducts16Q8, HalfProductsMany,
     };
+    if wide::suits(device.info()) {
+        wide::prepare(kernels)?;
+    }
     if device.info().has_much_shared() {
         for kernel in [HalfProducts1, HalfProducts1Q8] {
             kernels.allow_shared(kernel, DEEP_SHARED as u32)?;
@@ -277,7 +297,11 @@ pub fn multiply(
     rows: usize,
 ) -> Result<(), CudaError> {
     if rows > FEW {
-        let ProductList { address, count, blocks } = list.many;
+        let wide = list.wide.filter(|_| rows > MANY_VECTORS);
+        if let Some(wide) = wide {
+            wide.multiply(device, kernels, rows)?;
+        }
+        let ProductList { address, count, blocks } = wide.map_or(list.many, |wide| wide.rest());
         let args = ProductsArgs { products: address, count, rows: rows as u32 };
         let grid = [rows.div_ceil(MANY_VECTORS), blocks, 1];
         let (threads, kernel) = (32 * MANY_WARPS as u32, Kernel::HalfProductsMany);

@@ -37,6 +37,13 @@ fn vectors(noise: &mut Noise) -> Vec<f32> {
     distinct.into_iter().cycle().take(BATCH * COLS).collect()
 }
 
+/// Vectors on the card: as floats, as halves.
+fn on_card(device: &Device, x: &[f32]) -> (Buffer, Buffer) {
+    let pair = |two: &[f32]| u32::from(half(two[0])) | u32::from(half(two[1])) << 16;
+    let pairs: Vec<u32> = x.chunks(2).map(pair).collect();
+    (device.upload(x, "x").unwrap(), device.upload(&pairs, "x").unwrap())
+}
+
 /// The products of a list for so many rows: floats, halves.
 fn run(
     device: &Device,
@@ -45,6 +52,9 @@ fn run(
     rows: usize,
     (y, y_half): (&Buffer, &Buffer),
 ) -> (Vec<f32>, Vec<u16>) {
+    // What a kernel does not write is seen.
+    device.write(y, 0, &vec![f32::NAN; BATCH * ROWS]).unwrap();
+    device.write(y_half, 0, &vec![0xffff_ffffu32; BATCH * ROWS / 2]).unwrap();
     multiply(device, kernels, list, rows).unwrap();
     let (mut floats, mut halves) = (vec![0.0f32; rows * ROWS], vec![0u32; rows * ROWS / 2]);
     device.read(y, 0, &mut floats).unwrap();
@@ -72,12 +82,7 @@ fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
             let matrix = matrix(format, (ROWS, COLS), &mut noise);
             let (weights, _memory) = to_the_card(device, kernels, &matrix);
             let x = vectors(&mut noise);
-            let floats = device.upload(&x, "x").unwrap();
-            let pairs: Vec<u32> = x
-                .chunks(2)
-                .map(|two| u32::from(half(two[0])) | u32::from(half(two[1])) << 16)
-                .collect();
-            let halves = device.upload(&pairs, "x").unwrap();
+            let (floats, halves) = on_card(device, &x);
             let y = device.alloc(4 * BATCH * ROWS, "y").unwrap();
             let y_half = device.alloc(2 * BATCH * ROWS, "y").unwrap();
             let product = Product::new(weights, floats.address(), y.address());
@@ -96,11 +101,70 @@ fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
             for (r, row) in all.chunks(ROWS).enumerate() {
                 assert_eq!(row, &all[r % DISTINCT * ROWS..][..ROWS], "{format}: row {r}");
             }
-            for rows in [1, 7, 8, 11, 16, 17, 64, 75, 200] {
+            for rows in [1, 7, 8, 11, 16, 17, 64, 65, 75, 96, 97, 127, 128, 129, 192, 200] {
                 let (found, found_halves) = run(device, kernels, &list, rows, (&y, &y_half));
                 assert_eq!(found, all[..rows * ROWS], "{format}: {rows} rows");
                 if here {
                     assert_eq!(found_halves, all_halves[..rows * ROWS], "{format}: {rows} rows");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn products_of_a_list_do_not_disturb_each_other() {
+    /// Two groups of so many rows, and columns.
+    const GROUP: (usize, usize) = (MANY_ROWS, 512);
+    on_the_card(|device, kernels| {
+        prepare(device, kernels).unwrap();
+        let mut noise = Noise(9);
+        let x = vectors(&mut noise);
+        let (floats, halves) = on_card(device, &x);
+        let formats = [Format::Q8_0, Format::F32, Format::F16, Format::Q6K, Format::Q8_0];
+        let (mut outputs, mut products, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, format) in formats.into_iter().enumerate() {
+            let grouped = i + 1 == formats.len();
+            let shape = if grouped { (2 * GROUP.0, GROUP.1) } else { (ROWS + 8 * i, COLS) };
+            let matrix = matrix(format, shape, &mut noise);
+            let (weights, of) = to_the_card(device, kernels, &matrix);
+            let y = device.alloc(4 * BATCH * shape.0, "y").unwrap();
+            let product = match grouped {
+                true => Product::grouped(weights, floats.address(), y.address(), 2)
+                    .strided(COLS, shape.0),
+                false => Product::new(weights, floats.address(), y.address()),
+            };
+            products.push(HalfProduct::new(product, halves.address()));
+            // Of each vector and row: what its group's input gives.
+            let wanted: Vec<Vec<(f64, f64)>> = x
+                .chunks(COLS)
+                .take(DISTINCT)
+                .map(|x| {
+                    let of = |g: usize| expected(&matrix, &x[g * GROUP.1..][..shape.1]);
+                    let groups = if grouped { [of(0), of(1)] } else { [of(0), of(0)] };
+                    let group = |row| if grouped { row / GROUP.0 } else { 0 };
+                    (0..shape.0).map(|row| groups[group(row)][row]).collect()
+                })
+                .collect();
+            outputs.push((format, y, wanted));
+            memory.extend(of);
+        }
+        let list = HalfProductList::new(device.info(), &products, |list| {
+            memory.push(device.upload(list, "products")?);
+            Ok(memory[memory.len() - 1].address())
+        })
+        .unwrap();
+        for rows in [1, 11, 40, 70, BATCH] {
+            for (_, y, wanted) in &outputs {
+                device.write(y, 0, &vec![f32::NAN; BATCH * wanted[0].len()]).unwrap();
+            }
+            multiply(device, kernels, &list, rows).unwrap();
+            for (format, y, wanted) in &outputs {
+                let mut found = vec![0.0f32; rows * wanted[0].len()];
+                device.read(y, 0, &mut found).unwrap();
+                for ((want, size), found) in wanted.iter().flatten().zip(found) {
+                    let error = (want - f64::from(found)).abs();
+                    assert!(error <= 2e-3 * size, "{format}, {rows} rows: {found} for {want}");
                 }
             }
         }

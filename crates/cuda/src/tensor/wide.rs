@@ -1,0 +1,194 @@
+//! Many vectors on Hopper, whose warps multiply in groups: 128 rows of weights and up to 128 vectors to a
+//! block, and a kernel for each format.
+
+use ds4_quant::Format;
+
+use super::{ENCODED, HalfProduct, MANY_ROWS};
+use crate::{
+    device::{Args, Device, DeviceInfo, Kernel, Kernels},
+    matvec::{MatrixRef, ProductList, StackRef},
+    options::CudaError,
+};
+
+/// Rows of weights that a block takes.
+pub const ROWS: usize = MANY_ROWS;
+/// Vectors that a block takes.
+pub const VECTORS: usize = 128;
+/// Threads of a block.
+const THREADS: usize = 256;
+/// Four runs of columns of the vectors.
+const RING: usize = 4 * 64 * VECTORS * size_of::<u16>();
+/// Blocks of columns of its rows that a warp has room for.
+const DEPTH: usize = 2;
+/// The table that IQ2_XXS is decoded with.
+const TABLE: usize = 256 * 8 * 16;
+/// Blocks that take the same rows of weights come one after another, this many at most: so what blocks that run
+/// at the same time read, vectors and weights, is little.
+const NEIGHBOURS: usize = 16;
+
+/// The kernels, by format.
+const KERNELS: [(Format, Kernel); 8] = [
+    (Format::F16, Kernel::WideF16),
+    (Format::Q8_0, Kernel::WideQ80),
+    (Format::Fp8Block, Kernel::WideFp8),
+    (Format::Mxfp4, Kernel::WideMxfp4),
+    (Format::Fp4Block, Kernel::WideFp4),
+    (Format::Iq2Xxs, Kernel::WideIq2Xxs),
+    (Format::Q2K, Kernel::WideQ2K),
+    (Format::Q4K, Kernel::WideQ4K),
+];
+
+/// What the kernels want to know.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WideArgs {
+    /// Products of one format, if there are no items.
+    pub products: u64,
+    /// How many.
+    pub count: u32,
+    /// Of the batch.
+    pub rows: u32,
+    /// Items of experts; the first says how many follow.
+    pub items: u64,
+    /// Pairs of row and choice, by expert.
+    pub order: u64,
+    /// Gates, or output matrices.
+    pub upper: StackRef,
+    /// What gates are paired with, or output matrices once more.
+    pub lower: StackRef,
+    /// The shared expert's.
+    pub shared_upper: MatrixRef,
+    /// The shared expert's.
+    pub shared_lower: MatrixRef,
+    /// Rows of halves; of output matrices, pairs.
+    pub x: u64,
+    /// `[rows, used]`.
+    pub weights: u64,
+    /// What comes out of output matrices.
+    pub outputs: u64,
+    /// What comes out of gates, or 0.
+    pub middle: u64,
+    /// Experts that a row uses.
+    pub used: u32,
+    /// How many items, the last, are the shared expert's.
+    pub shared_items: u32,
+    /// 1: those, 0: the others.
+    pub only_shared: u32,
+    /// Clamp of routed experts.
+    pub limit: f32,
+    /// Clamp of the shared expert.
+    pub shared_limit: f32,
+    /// Padding.
+    pub unused: u32,
+}
+
+// SAFETY: mirrors the kernels'; lists live with the weights, what they name and the rest with the scratch.
+unsafe impl Args for WideArgs {}
+
+/// Whether a card has such products.
+pub fn suits(card: &DeviceInfo) -> bool {
+    card.capability == 90
+}
+
+/// Whether there is a kernel for a format.
+pub fn knows(format: u32) -> bool {
+    KERNELS.iter().any(|(known, _)| *known as u32 == format)
+}
+
+/// Shared memory of a block.
+fn shared(format: Format) -> usize {
+    let bytes = ENCODED.iter().find(|(known, _)| *known == format).map_or(0, |(_, bytes)| *bytes);
+    let table = if format == Format::Iq2Xxs { TABLE } else { 0 };
+    table + RING + DEPTH * ROWS * bytes
+}
+
+/// Asks for the shared memory that the kernels need.
+pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
+    KERNELS
+        .into_iter()
+        .try_for_each(|(format, kernel)| kernels.allow_shared(kernel, shared(format) as u32))
+}
+
+/// Starts the kernel of a format; without a list of products in `args` it takes items.
+pub fn launch(
+    device: &Device,
+    kernels: &Kernels,
+    format: u32,
+    grid: [usize; 3],
+    args: &WideArgs,
+) -> Result<(), CudaError> {
+    let of = KERNELS.into_iter().find(|(known, _)| *known as u32 == format);
+    of.map_or(Ok(()), |(format, kernel)| {
+        device.launch(kernels, kernel, grid, THREADS as u32, shared(format), args)
+    })
+}
+
+/// Products that are launched together: those of each format, and those that have no kernel here.
+#[derive(Clone, Copy, Debug)]
+pub struct Lists {
+    by_format: [ProductList; KERNELS.len()],
+    rest: ProductList,
+}
+
+impl Lists {
+    /// Lists the products; `append` puts some of them to where the card will find them.
+    pub fn new(
+        products: &[HalfProduct],
+        mut append: impl FnMut(&[HalfProduct]) -> ProductList,
+    ) -> Lists {
+        let of = |product: &HalfProduct| product.takes_halves().then(|| product.plain().format());
+        let mut list = |pick: &dyn Fn(&&HalfProduct) -> bool| {
+            append(&products.iter().filter(pick).copied().collect::<Vec<_>>())
+        };
+        Lists {
+            by_format: KERNELS.map(|(format, _)| list(&|p| of(p) == Some(format as u32))),
+            rest: list(&|p| !of(p).is_some_and(knows)),
+        }
+    }
+
+    /// All lists, which `append` has counted from the beginning of the first, for their real beginning.
+    pub fn at(self, address: u64) -> Lists {
+        Lists {
+            by_format: self.by_format.map(|list| list.further(address)),
+            rest: self.rest.further(address),
+        }
+    }
+
+    /// Those that have no kernel here.
+    pub fn rest(&self) -> ProductList {
+        self.rest
+    }
+
+    /// Does the others for `rows` rows of the batch.
+    pub fn multiply(
+        &self,
+        device: &Device,
+        kernels: &Kernels,
+        rows: usize,
+    ) -> Result<(), CudaError> {
+        let tiles = rows.div_ceil(VECTORS);
+        let turns = tiles.div_ceil(NEIGHBOURS);
+        KERNELS.iter().zip(&self.by_format).try_for_each(|((format, _), list)| {
+            let ProductList { address, count, blocks } = *list;
+            let args =
+                WideArgs { products: address, count, rows: rows as u32, ..WideArgs::default() };
+            let grid = [tiles.div_ceil(turns), blocks, turns];
+            launch(device, kernels, *format as u32, grid, &args)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shared memory that the kernels have without asking.
+    const STATIC: usize = 4 << 10;
+
+    #[test]
+    fn a_block_fits_into_a_multiprocessor() {
+        for (format, _) in KERNELS {
+            assert!(shared(format) + STATIC <= 227 << 10, "{format}");
+        }
+    }
+}
