@@ -15,13 +15,16 @@ struct RouteArgs {
 __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : x < -20.0f ? expf(x) : log1pf(expf(x)); }
 
 // The largest keys come first, the lowest index of equal ones. A warp chooses: a lane looks after every
-// 32nd key, of up to 1024.
-__device__ __forceinline__ void pick_largest(const u32 *keys, u32 count, u32 used, u32 *picks) {
-    u32 lane = threadIdx.x % 32, taken = 0, best = 0, at = NOWHERE;
+// 32nd key, EACH in all.
+template <int EACH> __device__ __forceinline__ void pick_largest(const u32 *keys, u32 count, u32 used, u32 *picks) {
+    u32 lane = threadIdx.x % 32, taken = 0, best = 0, at = NOWHERE, mine[EACH];
+#pragma unroll
+    for (u32 j = 0; j < EACH; j++) mine[j] = lane + 32 * j < count ? keys[lane + 32 * j] : 0;
     auto look = [&] {
         at = NOWHERE, best = 0;
-        for (u32 e = lane, j = 0; e < count; e += 32, j++)
-            if (!(taken >> j & 1) && (at == NOWHERE || keys[e] > best)) at = e, best = keys[e];
+#pragma unroll
+        for (u32 j = 0; j < EACH; j++)
+            if (lane + 32 * j < count && !(taken >> j & 1) && (at == NOWHERE || mine[j] > best)) at = lane + 32 * j, best = mine[j];
     };
     look();
     for (u32 k = 0; k < used; k++) {
@@ -55,7 +58,10 @@ template <bool WARP> __device__ __forceinline__ void route_row(const RouteArgs &
     if (a.table && me < a.used) picks[me] = a.table[(u64)a.rows[r].token * a.used + me];
     meet<WARP>();
     if (!a.table) {
-        if (me < 32) pick_largest(keys, a.experts, a.used, picks);
+        if (me < 32 && a.experts <= 256)
+            pick_largest<8>(keys, a.experts, a.used, picks);
+        else if (me < 32)
+            pick_largest<32>(keys, a.experts, a.used, picks);
         meet<WARP>();
     }
     float sum = 0.0f;

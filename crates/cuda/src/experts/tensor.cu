@@ -127,6 +127,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     const ExpertsArgs &e = a.e;
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
+        if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
         half_products<1, ANY, false>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
@@ -221,7 +222,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     const int X = ONE_VECTOR<F>;
-    const u32 each = ROOM_OF<F, 1, X>, each_beside = F == ANY ? 0 : DEEP_ROOM;
+    const u32 each = ROOM_OF<F, 1, X>, each_beside = F == ANY ? 0 : NEAR_ROOM;
     u8 *room = rooms + warp * each, *beside = rooms + FEW_WARPS * each;
     float *outputs = (float *)(beside + sharers(e.inner) * each_beside); // [used + 1][segments][16]
     beside = F == ANY ? room : beside + warp * each_beside;

@@ -9,8 +9,8 @@ use crate::{
     options::CudaError,
     scratch::Halves,
     tensor::{
-        self, DEEP_ROOM, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED,
-        NEAR_LINE, ROOM, knows, many_shared, segments, tiles,
+        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, NEAR_LINE,
+        NEAR_ROOM, ROOM, knows, many_shared, segments, tiles,
         wide::{self, WideArgs},
     },
 };
@@ -240,7 +240,7 @@ pub fn run(
         device.launch(kernels, kernel, grid, threads, pieces, &args)?;
         let sums = (used + 1) * segments(inner) * 16 * size_of::<f32>();
         // The shared expert's pieces beside those of the others, if there is room for both.
-        let beside = output_rooms + segments(inner).min(FEW_WARPS) * DEEP_ROOM + sums;
+        let beside = output_rooms + segments(inner).min(FEW_WARPS) * NEAR_ROOM + sums;
         let q8 = experts.shared_down.format == Format::Q8_0 as u32;
         let (kernel, shared) = match q2 && q8 && beside <= most_shared(device) {
             true => (Kernel::HalfExpertsOut1Q2, beside),

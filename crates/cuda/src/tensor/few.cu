@@ -439,15 +439,11 @@ template <int F> struct TilesWalk {
 // For a format that is known when the kernel is compiled, or for whichever there is.
 static const int ANY = -2;
 
-// What a warp has for one vector's pieces where a block leaves room for the next kernel's: of any format at
-// least one, of Q8_0 two.
-static const u32 DEEP_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
-template <int F> constexpr u32 DEEP_SLOT = Piece<F>::bytes + Piece<F>::blocks * NEAR_LINE;
-template <int F, bool DEEP> constexpr int AHEAD = DEEP ? (DEEP_ROOM / DEEP_SLOT<F> < 4 ? DEEP_ROOM / DEEP_SLOT<F> : 4) : DEPTH<F>;
-template <bool DEEP> constexpr int AHEAD<OTHER, DEEP> = 1;
+// What a warp has for two pieces of Q8_0 with one vector beside them.
+static const u32 NEAR_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
 
 // What block `block` of a list does; every thread of it must call this.
-template <int N, int F, bool DEEP> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
+template <int N, int F, bool NEAR> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
     #pragma unroll 1
     for (u32 k = 1; k < a.count; k++)
@@ -467,7 +463,7 @@ template <int N, int F, bool DEEP> __device__ __forceinline__ void half_products
             }
         return;
     }
-    const u32 each = DEEP ? DEEP_ROOM : ROOM;
+    const u32 each = NEAR ? NEAR_ROOM : ROOM;
     u32 segments = segments_of(m.cols), share = sharers(m.cols), groups = FEW_WARPS / share, count = min(8u * N, a.rows - first);
     u32 tiles = groups * a.passes, tile = warp / share, lead = warp % share, top = block * tiles * 16, row = top + tile * 16;
     u32 all = min(tiles, (m.rows + 15) / 16 - block * tiles);
@@ -480,10 +476,10 @@ template <int N, int F, bool DEEP> __device__ __forceinline__ void half_products
     auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (walk.tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                                    \
     {                                                                                                                              \
-        Pipe<G, 1, (AHEAD<G, DEEP>), DEEP, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
+        Pipe<G, 1, (NEAR ? 2 : DEPTH<G>), NEAR, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
         pipe.begin();                                                                                                              \
         await();                                                                                                                   \
-        if (DEEP) pipe.tell(p.x, 1);                                                                                               \
+        if (NEAR) pipe.tell(p.x, 1);                                                                                               \
         pipe.template end<N>(input, 0, done);                                                                                      \
     }
     FOR_CODES_OF(F, m.format, BODY)
@@ -503,14 +499,13 @@ template <int N, int F, bool DEEP> __device__ __forceinline__ void half_products
     }
 }
 
-#define FEW_KERNEL(NAME, VECTORS, FORMAT, DEEP, BLOCKS)                                                      \
+#define FEW_KERNEL(NAME, VECTORS, FORMAT, NEAR, BLOCKS)                                                      \
     extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ FewProductsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                               \
         invite();                                                                                              \
-        half_products<VECTORS, FORMAT, DEEP>(a, blockIdx.x, shared_memory);                                    \
+        half_products<VECTORS, FORMAT, NEAR>(a, blockIdx.x, shared_memory);                                    \
     }
 
-FEW_KERNEL(half_products_1, 1, ANY, true, 2)
 FEW_KERNEL(half_products_1_q8, 1, Q8_0, true, 2)
 FEW_KERNEL(half_products_8, 1, ANY, false, 2)
 FEW_KERNEL(half_products_8_q8, 1, Q8_0, false, 3)

@@ -37,11 +37,11 @@ pub const ROOM: usize = 16 * 2 * (256 + 16);
 pub const MOST_SHARED: usize = 99 << 10;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
 pub const NEAR_LINE: usize = 512 + 16;
-/// What a warp has where a block takes half of a multiprocessor, and what the block has for sums.
-pub const DEEP_ROOM: usize = 2 * (16 * (256 + 16) + NEAR_LINE);
-const DEEP_SUMS: usize = 8 << 10;
+/// What a warp has for two pieces of Q8_0 with one vector beside them, and what a block has for sums.
+pub const NEAR_ROOM: usize = 2 * (16 * (256 + 16) + NEAR_LINE);
+const NEAR_SUMS: usize = 8 << 10;
 /// The shared memory of such a block.
-const DEEP_SHARED: usize = FEW_WARPS * DEEP_ROOM + DEEP_SUMS;
+const NEAR_SHARED: usize = FEW_WARPS * NEAR_ROOM + NEAR_SUMS;
 
 /// Bytes of a block of columns of a row, codes and scales, where they wait in shared memory.
 const ENCODED: [(Format, usize); 8] = [
@@ -147,7 +147,7 @@ const MOST_PRODUCTS: usize = 8;
 /// Products that are launched together.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfProductList {
-    /// For one row: blocks of which all run at a time, and leave room for the next kernel's.
+    /// For one row, where all products are of Q8_0: blocks of which all run at a time.
     one: Option<(FewProductsArgs, usize)>,
     few: FewProductsArgs,
     few_blocks: usize,
@@ -183,7 +183,7 @@ impl HalfProductList {
         room.copy_from_slice(products);
         let few_blocks = place(room, |p| p.few_blocks(1));
         let sums = products.iter().map(HalfProduct::sums).max().unwrap_or(0);
-        // Where all blocks run at once, all must have as much to do: of one format.
+        let resident = if card.has_much_shared() { 2 } else { 1 };
         let q8 = products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32);
         let mut listed = Vec::new();
         let mut append = |products: &[HalfProduct]| append(&mut listed, products);
@@ -191,9 +191,7 @@ impl HalfProductList {
         let wide = wide::suits(card).then(|| wide::Lists::new(products, append));
         let address = put(&listed)?;
         Ok(HalfProductList {
-            one: card
-                .has_much_shared()
-                .then(|| deep(few, sums, if q8 { card.multiprocessors } else { usize::MAX })),
+            one: q8.then(|| at_once(few, sums, resident * card.multiprocessors)),
             few,
             few_blocks,
             many: many.further(address),
@@ -212,13 +210,13 @@ impl HalfProductList {
     }
 }
 
-/// The list for one row, with its blocks: each takes its tiles so many times that all run at once, if there
-/// is room for the sums.
-fn deep(few: FewProductsArgs, sums: usize, at_once: usize) -> (FewProductsArgs, usize) {
-    let most = (DEEP_SUMS / sums.max(1)).max(1);
+/// The list for one row, with its blocks: each takes its tiles so many times that no more than `most_blocks` are
+/// needed, if there is room for the sums.
+fn at_once(few: FewProductsArgs, sums: usize, most_blocks: usize) -> (FewProductsArgs, usize) {
+    let most = (NEAR_SUMS / sums.max(1)).max(1);
     let mut args = FewProductsArgs { rows: 1, ..few };
     let products = &mut args.products[..few.count as usize];
-    let mut fits = |passes: &usize| place(products, |p| p.few_blocks(*passes)) <= at_once;
+    let mut fits = |passes: &usize| place(products, |p| p.few_blocks(*passes)) <= most_blocks;
     let passes = (1..most).find(&mut fits).unwrap_or(most);
     let blocks = place(products, |p| p.few_blocks(passes));
     args.passes = passes as u32;
@@ -273,20 +271,22 @@ unsafe impl Args for FewProductsArgs {}
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
-        HalfProducts1, HalfProducts1Q8, HalfProducts8, HalfProducts8Q8, HalfProducts16,
-        HalfProducts16Q8, HalfProductsMany,
+        HalfProducts1Q8, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
+        HalfProductsMany,
     };
     if wide::suits(device.info()) {
         wide::prepare(kernels)?;
     }
-    if device.info().has_much_shared() {
-        for kernel in [HalfProducts1, HalfProducts1Q8] {
-            kernels.allow_shared(kernel, DEEP_SHARED as u32)?;
-        }
-    }
-    [HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8, HalfProductsMany]
-        .into_iter()
-        .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
+    [
+        HalfProducts1Q8,
+        HalfProducts8,
+        HalfProducts8Q8,
+        HalfProducts16,
+        HalfProducts16Q8,
+        HalfProductsMany,
+    ]
+    .into_iter()
+    .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
 }
 
 /// Does the products for `rows` rows of the batch.
@@ -308,9 +308,9 @@ pub fn multiply(
         return device.launch(kernels, kernel, grid, threads, list.many_shared, &args);
     }
     if let (1, Some((args, blocks))) = (rows, list.one) {
-        let kernel = if list.q8 { Kernel::HalfProducts1Q8 } else { Kernel::HalfProducts1 };
+        let kernel = Kernel::HalfProducts1Q8;
         let grid = [blocks, 1, 1];
-        return device.launch(kernels, kernel, grid, 32 * FEW_WARPS as u32, DEEP_SHARED, &args);
+        return device.launch(kernels, kernel, grid, 32 * FEW_WARPS as u32, NEAR_SHARED, &args);
     }
     let (args, blocks, one) = list.few(rows);
     let two = one + (rows - rows.min(8)) * list.sums;
