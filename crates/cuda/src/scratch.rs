@@ -11,6 +11,7 @@ use crate::{
     round::most_wanted,
     sample,
     slot::Shape,
+    tensor::wide::packed_bytes,
 };
 
 /// Rows that attention takes together: its sums are the largest working memory of a row.
@@ -138,6 +139,8 @@ pub struct Halves {
     pub order: u64,
     /// How the pairs are shared out.
     pub items: u64,
+    /// Vectors as groups of warps multiply with them; 0 where rounds are too short for that.
+    pub packed: u64,
 }
 
 impl Scratch {
@@ -166,7 +169,7 @@ impl Scratch {
         // Nothing lies at the beginning: 0 stands for what is not there.
         let mut bytes = 256usize;
         let mut take = |count: usize, each: usize| {
-            if count == 0 {
+            if count * each == 0 {
                 return 0;
             }
             let at = bytes;
@@ -228,6 +231,11 @@ impl Scratch {
                 order: take(rows, 4 * pairs),
                 // One for each pair, more where those of one expert are cut, one that says how many.
                 items: take(rows, (pairs + pairs / 8 + 2) * tensor::ITEM_BYTES),
+                packed: {
+                    let inputs = c.hidden.max(c.expert_hidden);
+                    let width = c.q_width().max(c.o_low_width()).max(inputs);
+                    take(1, packed_bytes(rows, width, (pairs, c.experts, inputs)))
+                },
             };
         }
         (scratch, bytes)
@@ -241,7 +249,8 @@ impl Scratch {
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {
         let [pending_kv, pending_score] = &mut self.pending;
         let [index_kv, index_score] = &mut self.index_pending;
-        let Halves { x, qr, heads, low, middle, head, parts, order, items } = &mut self.halves;
+        let Halves { x, qr, heads, low, middle, head, parts, order, items, packed } =
+            &mut self.halves;
         [
             &mut self.streams,
             &mut self.mix,
@@ -283,6 +292,7 @@ impl Scratch {
             parts,
             order,
             items,
+            packed,
         ]
         .into_iter()
     }
@@ -305,7 +315,7 @@ mod tests {
             Room { rows: 700, slice: 32, fast, floats, waiting: 584 }
         };
         // Exact: no halves. Fast, and nobody wants floats: three places fewer.
-        for (fast, floats, missing) in [(false, true, 9), (true, true, 0), (true, false, 3)] {
+        for (fast, floats, missing) in [(false, true, 10), (true, true, 0), (true, false, 3)] {
             let (mut scratch, bytes) = Scratch::lay_out(&config, room(fast, floats));
             let mut places: Vec<u64> = scratch.all().map(|at| *at).collect();
             let all = places.len();

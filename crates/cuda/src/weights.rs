@@ -125,8 +125,14 @@ impl Weights {
         room: Room,
     ) -> Result<Weights, CudaError> {
         let (config, weights, fast) = (&model.config, &model.weights, room.fast);
-        let mut loader =
-            Loader { device, fast, memory: Vec::new(), drawers: Vec::new(), jobs: Vec::new() };
+        let mut loader = Loader {
+            device,
+            fast,
+            packed: scratch.halves.packed,
+            memory: Vec::new(),
+            drawers: Vec::new(),
+            jobs: Vec::new(),
+        };
         let embedding = loader.matrix(&weights.embedding)?;
         let mut layers = Vec::new();
         for layer in &weights.layers {
@@ -214,6 +220,8 @@ struct Drawer {
 struct Loader<'a> {
     device: &'a Device,
     fast: bool,
+    /// Room for packed vectors.
+    packed: u64,
     memory: Vec<Buffer>,
     /// Small values, to be copied in one go.
     drawers: Vec<Drawer>,
@@ -255,7 +263,8 @@ impl<'a> Loader<'a> {
     fn products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
         if self.fast {
             let card = self.device.info();
-            return HalfProductList::new(card, products, |list| self.put(list))
+            let packed = self.packed;
+            return HalfProductList::new(card, packed, products, |list| self.put(list))
                 .map(|list| Products::Halves(Box::new(list)));
         }
         let plain = products.iter().map(HalfProduct::plain).collect();
@@ -481,6 +490,7 @@ pub mod testing {
         let mut loader = Loader {
             device,
             fast: false,
+            packed: 0,
             memory: Vec::new(),
             drawers: Vec::new(),
             jobs: Vec::new(),

@@ -31,6 +31,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/hopper.cu"),
     include_str!("../experts/tensor.cu"),
     include_str!("../experts/many.cu"),
+    include_str!("../tensor/pack.cu"),
     include_str!("../experts/hopper.cu"),
     include_str!("../upload/kernel.cu"),
     include_str!("../read_rate/kernel.cu"),

@@ -82,6 +82,7 @@ kernels! {
     WideIq2Xxs = "wide_iq2_xxs",
     WideQ2K = "wide_q2_k",
     WideQ4K = "wide_q4_k",
+    PackVectors = "pack_vectors",
     GroupPairs = "group_pairs",
     JoinExperts = "join_experts",
     SplitBlocks = "split_blocks",

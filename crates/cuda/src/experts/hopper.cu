@@ -10,7 +10,7 @@ struct WideArgs {
     const u32 *order;  // pairs, by expert
     Stack upper, lower;
     Matrix shared_upper, shared_lower;
-    const u16 *x;         // [rows][cols] of gates, [pairs][cols] of output matrices
+    const u16 *packed;    // what is multiplied with: by `pack_vectors`
     const float *weights; // [rows][used]
     float *outputs;       // [pairs][hidden] of output matrices
     u16 *middle;          // [pairs][inner] of gates; null: output matrices
@@ -41,7 +41,7 @@ struct WideRows {
 };
 
 // A block's vectors are its x and z together: blocks that run at the same time share weights and vectors.
-__device__ __forceinline__ bool wide_product(const WideArgs &a, WideRows &rows, const u16 *&vector, WideTarget &target, u32 *places) {
+__device__ __forceinline__ bool wide_product(const WideArgs &a, WideRows &rows, Packed &packed, WideTarget &target, u32 *places) {
     u32 first = (blockIdx.z * gridDim.x + blockIdx.x) * WIDE_VECTORS, i = 0;
     if (first >= a.rows) return false;
     while (i + 1 < a.count && a.products[i + 1].p.first_block <= blockIdx.y) i++;
@@ -49,27 +49,26 @@ __device__ __forceinline__ bool wide_product(const WideArgs &a, WideRows &rows, 
     u32 top = (blockIdx.y - p.p.first_block) * WIDE_ROWS, row = top + threadIdx.x / 32 * 16;
     rows = {p.p.m, p.p.m, row, row + 8};
     u32 group = p.p.group_rows ? min(top, p.p.m.rows - 1) / p.p.group_rows : 0;
-    vector = p.x + (u64)group * p.p.group_stride + (u64)min(first + wide_vector(), a.rows - 1) * p.p.x_stride;
     target = {p.p.y, p.y, p.p.y_stride, p.p.m.rows, top, min(WIDE_VECTORS, a.rows - first), unscale(p.p.m.format), 0.0f};
+    packed = {a.packed + (u64)first * p.p.x_stride + group * p.p.group_stride * 8, 8 * p.p.x_stride, (target.count + 7) / 8};
     if (threadIdx.x < WIDE_VECTORS) places[threadIdx.x] = first + threadIdx.x;
     return true;
 }
 
 // A warp takes eight rows of a gate and the same of the other input, so that both of a value come to one lane.
-__device__ __forceinline__ bool wide_item(const WideArgs &a, WideRows &rows, const u16 *&vector, WideTarget &target, u32 *places, float *weights) {
+__device__ __forceinline__ bool wide_item(const WideArgs &a, WideRows &rows, Packed &packed, WideTarget &target, u32 *places, float *weights) {
     u32 others = a.items[0].count - a.shared_items;
     if (blockIdx.y >= (a.only_shared ? a.shared_items : others)) return false;
-    const Item item = a.items[1 + (a.only_shared ? others : 0) + blockIdx.y];
+    const u32 i = (a.only_shared ? others : 0) + blockIdx.y;
+    const Item item = a.items[1 + i];
     bool shared = a.only_shared, inner = a.middle;
     rows.above = shared ? a.shared_upper : member(a.upper, item.expert), rows.below = shared ? a.shared_lower : member(a.lower, item.expert);
     u32 top = blockIdx.x * (inner ? WIDE_ROWS / 2 : WIDE_ROWS), warp = threadIdx.x / 32;
     rows.upper = top + warp * (inner ? 8 : 16), rows.lower = rows.upper + (inner ? 0 : 8);
     target = {inner ? nullptr : a.outputs, a.middle, rows.above.rows, rows.above.rows, top, item.count, unscale(rows.above.format), shared ? a.shared_limit : a.limit};
-    auto pair_of = [&](u32 i) { return a.order[item.first + min(i, item.count - 1)]; };
-    u32 source = pair_of(wide_vector());
-    vector = a.x + (u64)(inner ? source / (a.used + 1) : source) * rows.above.cols;
+    packed = {a.packed + (u64)group_of_item(item, i) * 8 * rows.above.cols, 8 * rows.above.cols, (item.count + 7) / 8};
     if (threadIdx.x < WIDE_VECTORS) {
-        u32 pair = pair_of(threadIdx.x);
+        u32 pair = a.order[item.first + min(threadIdx.x, item.count - 1)];
         places[threadIdx.x] = pair;
         if (inner) weights[threadIdx.x] = shared ? 1.0f : a.weights[(u64)(pair / (a.used + 1)) * a.used + pair % (a.used + 1)];
     }
@@ -116,15 +115,14 @@ template <int F> __device__ __forceinline__ void wide(const WideArgs &a) {
     extern __shared__ __align__(128) uint4 wide_memory[];
     __shared__ u32 places[WIDE_VECTORS];
     __shared__ float weights[WIDE_VECTORS];
-    __shared__ const u16 *sources[32 * WIDE_WARPS];
     __shared__ WideTarget kept; // registers are short until all is summed
     float total[64];
     {
         enter();
         WideRows rows;
-        const u16 *vector;
+        Packed packed;
         WideTarget target;
-        if (!(a.items ? wide_item(a, rows, vector, target, places, weights) : wide_product(a, rows, vector, target, places))) return;
+        if (!(a.items ? wide_item(a, rows, packed, target, places, weights) : wide_product(a, rows, packed, target, places))) return;
         if (threadIdx.x == 0) kept = target;
         Iq2Table *table = (Iq2Table *)wide_memory;
         if (has_table(F)) fill(*table);
@@ -134,11 +132,11 @@ template <int F> __device__ __forceinline__ void wide(const WideArgs &a) {
         u8 *room = (u8 *)behind_table(wide_memory, F);
         // Products of fewer vectors are faster.
         if (target.count <= 64)
-            wide_columns<F, 64>(above, below, blocks, vector, sources, room, table, total);
+            wide_columns<F, 64>(above, below, blocks, packed, room, table, total);
         else if (target.count <= 96)
-            wide_columns<F, 96>(above, below, blocks, vector, sources, room, table, total);
+            wide_columns<F, 96>(above, below, blocks, packed, room, table, total);
         else
-            wide_columns<F, 128>(above, below, blocks, vector, sources, room, table, total);
+            wide_columns<F, 128>(above, below, blocks, packed, room, table, total);
     }
     wide_store(total, kept, places, weights, a.middle);
 }

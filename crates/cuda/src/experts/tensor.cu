@@ -128,7 +128,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
         if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, false>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY, false, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -303,11 +303,10 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1, ITEM_VECTORS<F>>;
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1, 0>;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), ITEM_VECTORS<F>, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
-        if (F != ANY) pipe.tell(input[0], item.count);                                                                                          \
+        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), 0, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }

@@ -11,7 +11,7 @@ use crate::{
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, NEAR_LINE,
         NEAR_ROOM, ROOM, knows, many_shared, segments, tiles,
-        wide::{self, WideArgs},
+        wide::{self, PackArgs, WideArgs},
     },
 };
 
@@ -199,7 +199,7 @@ pub fn run(
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
         route(device, kernels, rows, route_args)?;
-        return run_many(device, kernels, rows, args);
+        return run_many(device, kernels, rows, args, halves);
     }
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
@@ -225,8 +225,8 @@ pub fn run(
     let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
     let near = if rows == 1 { 1 } else { NEAR_VECTORS };
     let input_rooms = table_bytes(gate) + rooms(gate, input_room(near));
-    let output_rooms = table_bytes(down) + rooms(down, output_room(near));
-    let per_item = if iq2 || q2 { NEAR_VECTORS } else { ITEM_VECTORS };
+    let output_rooms = table_bytes(down) + rooms(down, output_room(if rows == 1 { 1 } else { 0 }));
+    let per_item = if iq2 { NEAR_VECTORS } else { ITEM_VECTORS };
     let vectors = rows.min(per_item);
     let most_passes = most_passes(most_shared(device), input_rooms, hidden, vectors);
     if rows == 1 {
@@ -269,6 +269,7 @@ fn run_many(
     kernels: &Kernels,
     rows: usize,
     mut args: HalfExpertsArgs,
+    halves: &Halves,
 ) -> Result<(), CudaError> {
     let e = args.experts;
     let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
@@ -281,7 +282,7 @@ fn run_many(
     let wide =
         wide::suits(device.info()) && shared_by > WIDE_FROM && formats.into_iter().all(wide::knows);
     if wide {
-        return run_wide(device, kernels, rows, args);
+        return run_wide(device, kernels, rows, args, halves);
     }
     (args.per_item, args.shared_items) = (per_item as u32, 1);
     group(device, kernels, &args)?;
@@ -305,6 +306,7 @@ fn run_wide(
     kernels: &Kernels,
     rows: usize,
     mut args: HalfExpertsArgs,
+    halves: &Halves,
 ) -> Result<(), CudaError> {
     let e = args.experts;
     (args.per_item, args.shared_items) = (wide::VECTORS as u32, 1);
@@ -319,6 +321,7 @@ fn run_wide(
         limit: e.limit,
         shared_limit: e.shared_limit,
         shared_items: shared_items as u32,
+        packed: halves.packed,
         ..WideArgs::default()
     };
     let input = WideArgs {
@@ -326,7 +329,6 @@ fn run_wide(
         lower: e.up,
         shared_upper: e.shared_gate,
         shared_lower: e.shared_up,
-        x: args.x,
         middle: args.middle,
         ..both
     };
@@ -335,13 +337,28 @@ fn run_wide(
         lower: e.down,
         shared_upper: e.shared_down,
         shared_lower: e.shared_down,
-        x: args.middle,
         outputs: args.parts,
         ..both
     };
     let tiles =
         [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
-    for (args, tiles) in [input, output].into_iter().zip(tiles) {
+    // A row's vector goes to all its experts; each has its own for the output.
+    let vectors = [(args.x, e.hidden, e.used + 1), (args.middle, e.inner, 1)];
+    for ((args, tiles), (x, width, per_row)) in [input, output].into_iter().zip(tiles).zip(vectors)
+    {
+        let of = PackArgs {
+            x,
+            to: halves.packed,
+            items: args.items,
+            order: args.order,
+            rows: rows as u32,
+            width,
+            per_row,
+            shared_items: args.shared_items,
+            format: args.upper.first.format,
+            shared_format: args.shared_upper.format,
+        };
+        wide::pack(device, kernels, items + shared_items, &of)?;
         let shared = WideArgs { only_shared: 1, ..args };
         let format = args.shared_upper.format;
         wide::launch(device, kernels, format, [tiles, shared_items, 1], &shared)?;

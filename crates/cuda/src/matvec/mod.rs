@@ -110,6 +110,11 @@ impl Product {
         self.matrix.cols
     }
 
+    /// From one vector to the next.
+    pub fn x_stride(&self) -> u32 {
+        self.x_stride
+    }
+
     /// How many outputs share an input.
     pub fn group_rows(&self) -> u32 {
         self.group_rows

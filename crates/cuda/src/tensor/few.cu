@@ -201,8 +201,8 @@ template <int F, int M = 1> struct Piece {
 
 // What a warp has for the pieces of one format, and how many of them fit.
 static const u32 ROOM = 16 * 2 * (256 + 16);
-template <int F> constexpr int DEPTH = ROOM / Piece<F>::bytes < 4 ? ROOM / Piece<F>::bytes : 4;
-template <> constexpr int DEPTH<OTHER> = 1;
+template <int F, u32 OF = ROOM> constexpr int DEPTH = OF / Piece<F>::bytes < 4 ? OF / Piece<F>::bytes : 4;
+template <u32 OF> constexpr int DEPTH<OTHER, OF> = 1;
 
 template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
     u32 g = threadIdx.x % 32 / 4;
@@ -442,8 +442,8 @@ static const int ANY = -2;
 // What a warp has for two pieces of Q8_0 with one vector beside them.
 static const u32 NEAR_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
 
-// What block `block` of a list does; every thread of it must call this.
-template <int N, int F, bool NEAR> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
+// What block `block` of a list does, whose warps have `OF` bytes for their pieces; every thread of it must call this.
+template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
     #pragma unroll 1
     for (u32 k = 1; k < a.count; k++)
@@ -463,7 +463,7 @@ template <int N, int F, bool NEAR> __device__ __forceinline__ void half_products
             }
         return;
     }
-    const u32 each = NEAR ? NEAR_ROOM : ROOM;
+    const u32 each = NEAR ? NEAR_ROOM : OF;
     u32 segments = segments_of(m.cols), share = sharers(m.cols), groups = FEW_WARPS / share, count = min(8u * N, a.rows - first);
     u32 tiles = groups * a.passes, tile = warp / share, lead = warp % share, top = block * tiles * 16, row = top + tile * 16;
     u32 all = min(tiles, (m.rows + 15) / 16 - block * tiles);
@@ -476,7 +476,7 @@ template <int N, int F, bool NEAR> __device__ __forceinline__ void half_products
     auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (walk.tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                                    \
     {                                                                                                                              \
-        Pipe<G, 1, (NEAR ? 2 : DEPTH<G>), NEAR, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
+        Pipe<G, 1, (NEAR ? 2 : DEPTH<G, OF>), NEAR, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
         pipe.begin();                                                                                                              \
         await();                                                                                                                   \
         if (NEAR) pipe.tell(p.x, 1);                                                                                               \

@@ -5,8 +5,9 @@
 
 // Warps of a block, rows of weights that they take, and vectors.
 static const u32 WIDE_WARPS = 8, WIDE_ROWS = 16 * WIDE_WARPS, WIDE_VECTORS = 128;
-// Bytes of a run of columns of the vectors, and of the four runs for which there is room.
-static const u32 WIDE_RUN = 64 * WIDE_VECTORS * 2, WIDE_RING = 4 * WIDE_RUN;
+// Bytes of a run of columns of the vectors; of how many runs there is room for them, and how many are under way.
+static const u32 WIDE_RUN = 64 * WIDE_VECTORS * 2, WIDE_RUNS = 6, WIDE_AHEAD = 4;
+static const u32 WIDE_RING = WIDE_RUNS * WIDE_RUN;
 // Blocks of columns of its rows that a warp has room for.
 static const u32 WIDE_DEPTH = 2;
 
@@ -37,10 +38,10 @@ __device__ __forceinline__ void written_for_products() { asm volatile("fence.pro
 #define SUMS_64 SUMS_48, SUMS_8(48), SUMS_8(56)
 
 // 64 x 16 weights times 16 x N activations, added to `d`, or put there. The lanes of warp w hold the weights
-// of its 16 rows, and sums, as `mma` wants them. `x` says where the activations lie: two halves of the columns,
-// in each all vectors, 16 bytes of one behind those of the other; so it is 128 bytes from eight vectors to the next.
+// of its 16 rows, and sums, as `mma` wants them. `x` says where the activations lie, as they are packed: it is 128
+// bytes from one half of the columns to the other, and a run's 1024 from eight vectors to the next.
 #define WIDE_PRODUCT(VECTORS, NUMBERS, SUMS, A0, A1, A2, A3, X, ADDS)                                                           \
-    asm volatile("{ .reg .pred p; .reg .b64 x; setp.ne.b32 p, " ADDS ", 0; mov.b64 x, {" X ", 8}; "                           \
+    asm volatile("{ .reg .pred p; .reg .b64 x; setp.ne.b32 p, " ADDS ", 0; mov.b64 x, {" X ", 64}; "                           \
                  "wgmma.mma_async.sync.aligned.m64n" VECTORS "k16.f32.f16.f16 {" NUMBERS "}, {" A0 ", " A1 ", " A2 ", " A3 "}, x, p, 1, 1, 0; }" \
                  : SUMS                                                                                                         \
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(x), "r"(adds))
@@ -55,7 +56,7 @@ template <int N> __device__ __forceinline__ void wide_mma(float (&d)[64], u32 a0
 template <int N> __device__ __forceinline__ void wide_run(float (&d)[64], const u32 (&a)[8], const u32 (&b)[8], u32 x, u32 adds) {
     registers_ready();
 #pragma unroll
-    for (u32 j = 0; j < 4; j++) wide_mma<N>(d, a[2 * j], b[2 * j], a[2 * j + 1], b[2 * j + 1], x + j * (2 * WIDE_VECTORS), j ? 1 : adds);
+    for (u32 j = 0; j < 4; j++) wide_mma<N>(d, a[2 * j], b[2 * j], a[2 * j + 1], b[2 * j + 1], x + 16 * j, j ? 1 : adds);
     products_begun();
 }
 
@@ -98,7 +99,6 @@ template <int F> struct WideWeights {
                 scale += TILE_BYTES<F>;
             }
         }
-        copies_begun();
     }
     // The lane's rows of a block that has come. Where they lie is computed when it is wanted: there are no
     // registers to keep that for both rooms.
@@ -116,49 +116,47 @@ template <int F> struct WideWeights {
     }
 };
 
-// The vector that a thread brings.
-__device__ __forceinline__ u32 wide_vector() { return threadIdx.x / 32 * 16 + threadIdx.x % 16; }
+// Where the vectors of a block lie, packed: the run of its first eight, how far it is to that of the next eight, how
+// many eights there are.
+struct Packed {
+    const u16 *first;
+    u32 stride, eights; // values
+};
 
-// What a thread brings of the vectors: half of each run of one vector. What four lanes take together lies side
-// by side in shared memory: [quarter of a run][half of a product's columns][vector][lane].
-//
-// What waits until shared memory is written would wait for loads from global memory too, if they were under way
-// already; so where the vector lies is read from shared memory itself: that cannot happen earlier.
-template <int F> struct WideInputs {
-    uint4 *to;
-    u32 kept;  // where the address of the thread's half is kept
-    u32 block; // that is asked for next
-    uint4 x[4];
-    __device__ __forceinline__ WideInputs(const u16 *vector, uint4 *ring, const u16 **sources) : kept(shared_address(sources + threadIdx.x)), block(0) {
-        u32 half = threadIdx.x % 32 / 16;
-        sources[threadIdx.x] = vector + 8 * half;
-        to = ring + half * 4 * WIDE_VECTORS + wide_vector();
-    }
-    __device__ __forceinline__ void take(uint4 (&x)[4], u32 s) const {
-        const u16 *from;
-        asm volatile("ld.shared.u64 %0, [%1];" : "=l"(from) : "r"(kept) : "memory");
-        from += 256 * block;
+// What a thread brings of N vectors: of a run 16 bytes of every fourth eight.
+template <int N> struct WideInputs {
+    const u8 *from; // of the run that is asked for next
+    u32 further[N / 32], to, left;
+    u32 ask_place; // of the runs' places
+    __device__ __forceinline__ WideInputs(const Packed &packed, u32 runs, const u8 *ring)
+        : from((const u8 *)packed.first + threadIdx.x % 64 * 16), to(shared_address(ring) + threadIdx.x * 16), left(runs), ask_place(0) {
+        // Vectors that are not there are the last ones once more.
 #pragma unroll
-        for (u32 t = 0; t < 4; t++)
-            asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x[t].x), "=r"(x[t].y), "=r"(x[t].z), "=r"(x[t].w) : "l"(from + Codes<F>::start(s, t)));
+        for (u32 k = 0; k < N / 32; k++) further[k] = min(threadIdx.x / 64 + 4 * k, packed.eights - 1) * packed.stride * 2;
     }
-    __device__ __forceinline__ void leave(const uint4 (&x)[4], u32 s) const {
+    __device__ __forceinline__ void ask() {
+        if (left > 0) {
+            left--;
+            u32 at = to + ask_place * WIDE_RUN;
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) to[s * (WIDE_RUN / 16) + i * WIDE_VECTORS] = make_uint4(word(x[0], i), word(x[1], i), word(x[2], i), word(x[3], i));
+            for (u32 k = 0; k < N / 32; k++) copy_further<0>(at + k * 4096, from + further[k]);
+            from += 1024;
+            ask_place = ask_place + 1 < WIDE_RUNS ? ask_place + 1 : 0;
+        }
+        copies_begun();
     }
-    // The first two runs; the third is asked for.
+    // The first two runs are there; others are asked for. What was asked for before has come too.
     __device__ __forceinline__ void begin() {
-        uint4 first[2][4];
-        take(first[0], 0), take(first[1], 1), take(x, 2);
-        leave(first[0], 0), leave(first[1], 1);
+#pragma unroll
+        for (u32 i = 0; i < WIDE_AHEAD; i++) ask();
+        copies_done<WIDE_AHEAD - 2>();
         written_for_products();
     }
-    // While run `s` of a block is multiplied: the next but one comes to its place, that behind it is asked for.
-    __device__ __forceinline__ void step(u32 s, u32 blocks) {
-        leave(x, (s + 2) % 4);
+    // While a run is multiplied: the next but one has come, and others are asked for.
+    __device__ __forceinline__ void step() {
+        ask();
+        copies_done<WIDE_AHEAD - 2>();
         written_for_products();
-        take(x, (s + 3) % 4);
-        if (s == 0) block = min(block + 1, blocks - 1);
     }
 };
 
@@ -173,29 +171,28 @@ template <int F> __device__ __forceinline__ void wide_decode(const Tile<F> &tile
     for (u32 i = 0; i < 8; i++) asm volatile("" : "+r"(a[i]), "+r"(b[i])); // here, not behind `registers_ready`
 }
 
-// 16 rows of each warp times up to N vectors. `vector` is the one that this thread brings, `sources` has room for
-// an address of each thread, `room` for the vectors' ring and two blocks of columns of all rows. Every thread of
-// the block must call this. A lane gets the sums of row g of the upper eight, and of the lower, for vectors
-// 8 n + 2 t and the next: of the upper total[4 n] and total[4 n + 1], of the lower the two behind them.
+// 16 rows of each warp times up to N vectors. `room` has room for the vectors' ring and two blocks of columns of
+// all rows. Every thread of the block must call this. A lane gets the sums of row g of the upper eight, and of the
+// lower, for vectors 8 n + 2 t and the next: of the upper total[4 n] and total[4 n + 1], of the lower the two
+// behind them.
 template <int F, int N>
-__device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<F> &lower, u32 blocks, const u16 *vector, const u16 **sources, u8 *room, const Iq2Table *table, float (&total)[64]) {
+__device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<F> &lower, u32 blocks, const Packed &packed, u8 *room, const Iq2Table *table, float (&total)[64]) {
     // One group meets the other before its products, one behind them: so one multiplies while the other decodes.
-    // Either way a run is there before it is multiplied: it was brought two runs earlier.
-    const bool brings = threadIdx.x / 32 * 16 < N, late = threadIdx.x >= 16 * WIDE_WARPS;
-    uint4 *ring = (uint4 *)room;
+    // Either way a run is there before it is multiplied: all threads had their part of it two runs earlier.
+    const bool late = threadIdx.x >= 16 * WIDE_WARPS;
     WideWeights<F> weights(upper, lower, blocks, room + WIDE_RING);
     weights.ask(0);
     weights.ask(1);
-    WideInputs<F> inputs(vector, ring, sources);
-    if (brings) inputs.begin();
-    // Where products find a run, in 16 bytes, and how far it is from one half of the columns to the other.
-    u32 x = shared_address(ring) >> 4 | WIDE_VECTORS << 16;
+    WideInputs<N> inputs(packed, 4 * blocks, room);
+    inputs.begin();
+    // Where products find the first run, in 16 bytes, and how far it is from one half of the columns to the other.
+    const u32 x = shared_address(room) >> 4 | 8 << 16;
+    u32 place = 0;
     float sum[64];
 #pragma unroll
     for (u32 i = 0; i < 64; i++) total[i] = 0.0f, sum[i] = 0.0f;
     Tile<F> tile;
     u32 a[2][8], b[2][8];
-    copies_done<1>();
     __syncwarp();
     Span<F> at = weights.rows(0);
     weights.begin(tile, at, 0);
@@ -206,22 +203,22 @@ __device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<
 #pragma unroll
         for (u32 s = 0; s < 4; s++) {
             if (!late) meet_groups();
-            wide_run<N>(sum, a[s % 2], b[s % 2], x + s * (WIDE_RUN / 16), s + which > 0);
+            wide_run<N>(sum, a[s % 2], b[s % 2], x + place * (WIDE_RUN / 16), s + which > 0);
+            place = place + 1 < WIDE_RUNS ? place + 1 : 0;
             // The products before these have read their weights.
             products_done<1>();
             if (late) meet_groups();
             if (s == 3) {
+                // All lanes have the next block, which was asked for four runs ago, and are done with this one.
                 __syncwarp();
                 weights.ask(which);
-                copies_done<1>();
-                __syncwarp();
                 at = weights.rows(1 - which);
                 weights.begin(tile, at, min(block + 1, blocks - 1));
             }
             tile.fetch(at, (s + 1) % 4);
             wide_decode<F>(tile, table, (s + 1) % 4, a[(s + 1) % 2], b[(s + 1) % 2]);
-            // The place of the run before the last: every group was done with it before the groups met.
-            if (brings) inputs.step(s, blocks);
+            // To the place of the run before the last: every group was done with it before the groups met.
+            inputs.step();
         }
     };
     // A segment at a time.

@@ -112,6 +112,11 @@ impl HalfProduct {
         self.x != 0
     }
 
+    /// Where the input is, as halves, and how many values it is from one vector to the next.
+    fn input(&self) -> (u64, u32) {
+        (self.x, self.product.x_stride())
+    }
+
     /// Whether the output is halves.
     pub fn halves(&self) -> bool {
         self.y != 0
@@ -154,6 +159,8 @@ pub struct HalfProductList {
     many: ProductList,
     /// Where the card multiplies in groups of warps: for more vectors than a block of others takes.
     wide: Option<wide::Lists>,
+    /// Room for the vectors that those are multiplied with.
+    packed: u64,
     /// Bytes of shared memory for the sums of a vector.
     sums: usize,
     /// Bytes of shared memory of a block for many vectors.
@@ -163,9 +170,11 @@ pub struct HalfProductList {
 }
 
 impl HalfProductList {
-    /// Lists the products for a card; `put` brings the list to it and gives its address.
+    /// Lists the products for a card, where there is room at `packed` for many vectors; `put` brings the
+    /// list to it and gives its address.
     pub fn new(
         card: &DeviceInfo,
+        packed: u64,
         products: &[HalfProduct],
         put: impl FnOnce(&[HalfProduct]) -> Result<u64, CudaError>,
     ) -> Result<HalfProductList, CudaError> {
@@ -196,6 +205,7 @@ impl HalfProductList {
             few_blocks,
             many: many.further(address),
             wide: wide.map(|lists| lists.at(address)),
+            packed,
             sums,
             many_shared: products.iter().map(HalfProduct::many_shared).max().unwrap_or(0),
             q8,
@@ -299,7 +309,7 @@ pub fn multiply(
     if rows > FEW {
         let wide = list.wide.filter(|_| rows > MANY_VECTORS);
         if let Some(wide) = wide {
-            wide.multiply(device, kernels, rows)?;
+            wide.multiply(device, kernels, rows, list.packed)?;
         }
         let ProductList { address, count, blocks } = wide.map_or(list.many, |wide| wide.rest());
         let args = ProductsArgs { products: address, count, rows: rows as u32 };

@@ -77,6 +77,7 @@ fn check(matrix: &Matrix, x: &[f32], found: &[f32]) {
 fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
     on_the_card(|device, kernels| {
         prepare(device, kernels).unwrap();
+        let packed = device.alloc(2 * BATCH.next_multiple_of(8) * COLS, "packed vectors").unwrap();
         let mut noise = Noise(8);
         for format in Format::ALL {
             let matrix = matrix(format, (ROWS, COLS), &mut noise);
@@ -91,7 +92,7 @@ fn every_format_multiplies_as_it_decodes_and_company_changes_nothing() {
             assert_eq!(here, ![Format::F32, Format::Iq2Xxs].contains(&format), "{format}");
             product.y = if here { y_half.address() } else { 0 };
             let mut memory = Vec::new();
-            let list = HalfProductList::new(device.info(), &[product], |list| {
+            let list = HalfProductList::new(device.info(), packed.address(), &[product], |list| {
                 memory.push(device.upload(list, "products")?);
                 Ok(memory[memory.len() - 1].address())
             })
@@ -118,6 +119,7 @@ fn products_of_a_list_do_not_disturb_each_other() {
     const GROUP: (usize, usize) = (MANY_ROWS, 512);
     on_the_card(|device, kernels| {
         prepare(device, kernels).unwrap();
+        let packed = device.alloc(2 * BATCH.next_multiple_of(8) * COLS, "packed vectors").unwrap();
         let mut noise = Noise(9);
         let x = vectors(&mut noise);
         let (floats, halves) = on_card(device, &x);
@@ -149,7 +151,7 @@ fn products_of_a_list_do_not_disturb_each_other() {
             outputs.push((format, y, wanted));
             memory.extend(of);
         }
-        let list = HalfProductList::new(device.info(), &products, |list| {
+        let list = HalfProductList::new(device.info(), packed.address(), &products, |list| {
             memory.push(device.upload(list, "products")?);
             Ok(memory[memory.len() - 1].address())
         })

@@ -16,8 +16,12 @@ pub const ROWS: usize = MANY_ROWS;
 pub const VECTORS: usize = 128;
 /// Threads of a block.
 const THREADS: usize = 256;
-/// Four runs of columns of the vectors.
-const RING: usize = 4 * 64 * VECTORS * size_of::<u16>();
+/// Six runs of columns of the vectors.
+const RING: usize = 6 * 64 * VECTORS * size_of::<u16>();
+/// Vectors that are packed side by side.
+pub const SIDE_BY_SIDE: usize = 8;
+/// Columns that a block packs.
+const PACK_COLUMNS: usize = 1024;
 /// Blocks of columns of its rows that a warp has room for.
 const DEPTH: usize = 2;
 /// The table that IQ2_XXS is decoded with.
@@ -60,8 +64,8 @@ pub struct WideArgs {
     pub shared_upper: MatrixRef,
     /// The shared expert's.
     pub shared_lower: MatrixRef,
-    /// Rows of halves; of output matrices, pairs.
-    pub x: u64,
+    /// What they are multiplied with, packed.
+    pub packed: u64,
     /// `[rows, used]`.
     pub weights: u64,
     /// What comes out of output matrices.
@@ -84,6 +88,62 @@ pub struct WideArgs {
 
 // SAFETY: mirrors the kernels'; lists live with the weights, what they name and the rest with the scratch.
 unsafe impl Args for WideArgs {}
+
+/// Where vectors lie, and where they go packed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PackArgs {
+    /// The vectors: of rows, or of pairs.
+    pub x: u64,
+    /// Room for them, packed.
+    pub to: u64,
+    /// Items of experts; 0: rows as they come.
+    pub items: u64,
+    /// Pairs of row and choice, by expert.
+    pub order: u64,
+    /// How many rows.
+    pub rows: u32,
+    /// Values of a vector.
+    pub width: u32,
+    /// Pairs that share a vector.
+    pub per_row: u32,
+    /// How many items, the last, are the shared expert's.
+    pub shared_items: u32,
+    /// Of the weights.
+    pub format: u32,
+    /// Of the shared expert's.
+    pub shared_format: u32,
+}
+
+// SAFETY: mirrors the kernel's; all that it names lives with the scratch.
+unsafe impl Args for PackArgs {}
+
+/// Packs the vectors of rows, or of so many items.
+pub fn pack(
+    device: &Device,
+    kernels: &Kernels,
+    items: usize,
+    args: &PackArgs,
+) -> Result<(), CudaError> {
+    let groups = match args.items {
+        0 => (args.rows as usize).div_ceil(SIDE_BY_SIDE),
+        _ => items * VECTORS / SIDE_BY_SIDE,
+    };
+    let grid = [(args.width as usize).div_ceil(PACK_COLUMNS), groups, 1];
+    device.launch(kernels, Kernel::PackVectors, grid, 256, 0, args)
+}
+
+/// Packed vectors, as many as there must be room for: those of rows, and those of experts, each of whose items
+/// may leave a group of its own unfilled.
+pub fn packed_bytes(rows: usize, width: usize, experts: (usize, usize, usize)) -> usize {
+    let (pairs, all, inner) = experts;
+    if rows <= super::MANY_VECTORS {
+        return 0;
+    }
+    let items = all + 1 + rows * pairs / VECTORS + 1;
+    let of_rows = rows.next_multiple_of(SIDE_BY_SIDE) * width;
+    of_rows.max((rows * pairs + SIDE_BY_SIDE * items) * inner) * size_of::<u16>()
+}
 
 /// Whether a card has such products.
 pub fn suits(card: &DeviceInfo) -> bool {
@@ -128,6 +188,9 @@ pub fn launch(
 pub struct Lists {
     by_format: [ProductList; KERNELS.len()],
     rest: ProductList,
+    /// Where the vectors are that all of them but the rest are multiplied with, and how many values they have.
+    x: u64,
+    width: u32,
 }
 
 impl Lists {
@@ -136,13 +199,19 @@ impl Lists {
         products: &[HalfProduct],
         mut append: impl FnMut(&[HalfProduct]) -> ProductList,
     ) -> Lists {
-        let of = |product: &HalfProduct| product.takes_halves().then(|| product.plain().format());
+        let (x, width) = products.iter().find(|p| p.takes_halves()).map_or((0, 0), |p| p.input());
+        let of = |product: &HalfProduct| {
+            (product.takes_halves() && product.input() == (x, width))
+                .then(|| product.plain().format())
+        };
         let mut list = |pick: &dyn Fn(&&HalfProduct) -> bool| {
             append(&products.iter().filter(pick).copied().collect::<Vec<_>>())
         };
         Lists {
             by_format: KERNELS.map(|(format, _)| list(&|p| of(p) == Some(format as u32))),
             rest: list(&|p| !of(p).is_some_and(knows)),
+            x,
+            width,
         }
     }
 
@@ -151,6 +220,7 @@ impl Lists {
         Lists {
             by_format: self.by_format.map(|list| list.further(address)),
             rest: self.rest.further(address),
+            ..self
         }
     }
 
@@ -159,19 +229,27 @@ impl Lists {
         self.rest
     }
 
-    /// Does the others for `rows` rows of the batch.
+    /// Does the others for `rows` rows of the batch; there is room at `packed` for their vectors.
     pub fn multiply(
         &self,
         device: &Device,
         kernels: &Kernels,
         rows: usize,
+        packed: u64,
     ) -> Result<(), CudaError> {
         let tiles = rows.div_ceil(VECTORS);
         let turns = tiles.div_ceil(NEIGHBOURS);
         KERNELS.iter().zip(&self.by_format).try_for_each(|((format, _), list)| {
             let ProductList { address, count, blocks } = *list;
-            let args =
-                WideArgs { products: address, count, rows: rows as u32, ..WideArgs::default() };
+            if count == 0 {
+                return Ok(());
+            }
+            let rows = rows as u32;
+            let (x, to, width, format_number) = (self.x, packed, self.width, *format as u32);
+            let vectors =
+                PackArgs { x, to, rows, width, format: format_number, ..PackArgs::default() };
+            pack(device, kernels, 0, &vectors)?;
+            let args = WideArgs { products: address, count, rows, packed, ..WideArgs::default() };
             let grid = [tiles.div_ceil(turns), blocks, turns];
             launch(device, kernels, *format as u32, grid, &args)
         })
@@ -183,7 +261,7 @@ mod tests {
     use super::*;
 
     /// Shared memory that the kernels have without asking.
-    const STATIC: usize = 4 << 10;
+    const STATIC: usize = 2 << 10;
 
     #[test]
     fn a_block_fits_into_a_multiprocessor() {
