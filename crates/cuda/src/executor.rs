@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use ds4_engine::{
@@ -28,10 +28,6 @@ use crate::{
     step::{Setting, Step},
     transfer,
 };
-
-/// Blocks of some kernels wait for each other, which they could not if another executor's had taken their room:
-/// executors of a program take turns with their steps.
-static TURNS: Mutex<()> = Mutex::new(());
 
 /// Executes a model on one card.
 pub struct CudaExecutor {
@@ -406,12 +402,7 @@ impl Executor for CudaExecutor {
             logits.vocab = self.model.config.vocab;
             logits.shortlists.clear();
             logits.values.resize(rows * logits.vocab, 0.0);
-            self.on_the_card(|cuda| {
-                let _turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-                let result = cuda.advance(batch, logits);
-                let done = cuda.device.finish();
-                result.and_then(|()| done.map_err(ExecError::from))
-            })
+            self.on_the_card(|cuda| cuda.advance(batch, logits))
         });
         if result.is_err() {
             logits.values.clear();

@@ -404,8 +404,7 @@ impl Launches<'_> {
             (&layer.router, &layer.shared_output)
             && experts::tensor::suits(&args)
         {
-            let (halves, beside) =
-                (&s.halves, Beside { router, down, arrived: s.arrivals, counts: s.meetings });
+            let (halves, beside) = (&s.halves, Beside { router, down, arrived: s.arrivals });
             return experts::tensor::run(
                 self.device,
                 self.kernels,
