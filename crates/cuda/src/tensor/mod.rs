@@ -33,8 +33,10 @@ pub const FEW: usize = 16;
 
 /// Shared memory that a warp has for pieces of weights.
 pub const ROOM: usize = 16 * 2 * (256 + 16);
-/// As much shared memory as every card has for one block.
-pub const MOST_SHARED: usize = 99 << 10;
+/// Shared memory that kernels for few vectors have without asking, and that counts: short lists.
+pub const STATIC_SHARED: usize = 128;
+/// As much as they may ask for on every card.
+pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
 pub const NEAR_LINE: usize = 512 + 16;
 /// What a warp has for two pieces of Q8_0 with one vector beside them, and what a block has for sums.
