@@ -1,8 +1,8 @@
-//! Matrices times vectors on tensor cores: weights are decoded to half precision in registers, vectors
-//! come as halves from whoever makes them, sums are floats.
+//! Matrices times vectors on tensor cores: weights come to shared memory tile by tile and are decoded to half
+//! precision in registers, vectors come as halves from whoever makes them, sums are floats.
 //!
 //! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
-//! for which there are kernels of their own, get the same bits.
+//! for which there are kernels of their own (those of Hopper in `wide`), get the same bits.
 
 pub mod wide;
 
