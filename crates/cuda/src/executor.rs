@@ -140,6 +140,12 @@ impl CudaExecutor {
         }
     }
 
+    /// The step, and what it works with.
+    fn at_work(&mut self) -> (&mut Step, Setting<'_>) {
+        let CudaExecutor { step, device, kernels, model, shape, frequencies, .. } = self;
+        (step, Setting { device, kernels, model, shape, frequencies })
+    }
+
     fn add(&mut self, slot: Slot) -> SlotId {
         let id = SlotId(self.opened);
         self.opened += 1;
@@ -212,14 +218,8 @@ impl CudaExecutor {
             places.push(Place { len, arena, pages, undo });
             undo += feed.tokens.len().min(self.shape.deepest());
         }
-        let setting = Setting {
-            device: &self.device,
-            kernels: &self.kernels,
-            model: &self.model,
-            shape: &self.shape,
-            frequencies: &self.frequencies,
-        };
-        self.step.reserve_undo(setting, undo)?;
+        let (step, setting) = self.at_work();
+        step.reserve_undo(setting, undo)?;
         Ok(places)
     }
 
@@ -243,22 +243,16 @@ impl CudaExecutor {
                 logits.shortlists.extend(shortlists.into_iter().flatten());
                 return Ok(passed);
             };
-            let setting = Setting {
-                device: &self.device,
-                kernels: &self.kernels,
-                model: &self.model,
-                shape: &self.shape,
-                frequencies: &self.frequencies,
-            };
-            let capacity = self.step.reserve_scores(setting, longest)?;
-            let bytes = round::upload_bytes(rows.len(), &self.frequencies);
-            let tell = &mut self.step.tell()[..bytes];
-            round::write(&rows, batch, places, &self.frequencies, tell);
+            let (step, setting) = self.at_work();
+            let capacity = step.reserve_scores(setting, longest)?;
+            let bytes = round::upload_bytes(rows.len(), setting.frequencies);
+            let tell = &mut step.tell()[..bytes];
+            round::write(&rows, batch, places, setting.frequencies, tell);
             let wanted: Vec<(usize, usize)> =
                 rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.logits?))).collect();
             rows.iter().for_each(|row| done[row.feed] += 1);
             let key = Key { rows: rows.len(), wanted: wanted.len(), capacity };
-            let times = self.step.run(setting, key)?;
+            let times = step.run(setting, key)?;
             if let Some((meter, costs)) = &mut self.meter {
                 let positions = rows.iter().map(|row| row.position);
                 meter.add(&times, &costs.round(positions, wanted.len()));
