@@ -58,6 +58,36 @@ __device__ __forceinline__ void enter() {
     await();
 }
 
+// A place within a kernel where all its blocks meet, all of which run at the same time: the host has seen to that.
+// A block says that it is there, may do what waits for nobody, and then waits for the others: what they wrote before
+// is there too. `counts`: blocks that are there, none between launches; and how often all were.
+struct Meeting {
+    u32 *counts, before;
+    // Every thread of the block must call this.
+    __device__ __forceinline__ explicit Meeting(u32 *counts) : counts(counts), before(0) {
+        __threadfence();
+        __syncthreads();
+        if (threadIdx.x > 0) return;
+        before = times();
+        __threadfence();
+        if (atomicAdd(counts, 1) + 1 < gridDim.x) return;
+        counts[0] = 0;
+        __threadfence();
+        atomicAdd(counts + 1, 1);
+    }
+    __device__ __forceinline__ u32 times() const {
+        u32 n;
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(n) : "l"(counts + 1) : "memory");
+        return n;
+    }
+    // So must they this.
+    __device__ __forceinline__ void wait() const {
+        if (threadIdx.x == 0)
+            while (times() == before) {}
+        __syncthreads();
+    }
+};
+
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 

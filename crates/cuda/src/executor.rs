@@ -4,7 +4,7 @@ mod collect;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ds4_engine::{ExecError, Executor, Feed, Logits, ReadRate, SlotId, SlotState, StateCost};
@@ -29,6 +29,10 @@ use crate::{
     step::{Setting, Step},
     transfer,
 };
+
+/// Blocks of some kernels wait for each other, which they could not if another executor's had taken their room:
+/// executors of a program take turns with their steps.
+static TURNS: Mutex<()> = Mutex::new(());
 
 /// Executes a model on one card.
 pub struct CudaExecutor {
@@ -338,7 +342,12 @@ impl Executor for CudaExecutor {
             logits.vocab = self.model.config.vocab;
             logits.shortlists.clear();
             logits.values.resize(rows * logits.vocab, 0.0);
-            self.on_the_card(|cuda| cuda.advance(batch, logits))
+            self.on_the_card(|cuda| {
+                let _turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+                let result = cuda.advance(batch, logits);
+                let done = cuda.device.finish();
+                result.and_then(|()| done.map_err(ExecError::from))
+            })
         });
         if result.is_err() {
             logits.values.clear();

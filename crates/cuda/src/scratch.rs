@@ -92,6 +92,8 @@ pub struct Scratch {
     pub parts: u64,
     /// Which of them have arrived, and which blocks of a router; zero between launches.
     pub arrivals: u64,
+    /// How many blocks of a kernel have met, zero between launches, and how often all did.
+    pub meetings: u64,
     /// `[rows, heads, head_dim]`, or 0.
     pub heads: u64,
     /// `[rows, o_groups * o_rank]`, or 0.
@@ -152,6 +154,7 @@ impl Scratch {
         let counts = room.slice * attend::tensor::arrival_bytes(c.heads);
         let none = vec![0u8; counts.next_multiple_of(256)];
         device.write(&memory, scratch.arrivals as usize, &none)?;
+        device.write(&memory, scratch.meetings as usize, &[0u32; 2])?;
         scratch.begin_at(memory.address());
         scratch._memory = Some(memory);
         Ok(scratch)
@@ -201,6 +204,7 @@ impl Scratch {
             chosen: take(slice, 4 * c.indexer.top_k),
             parts: take(ATTEND_ROWS.min(slice), parts),
             arrivals: take(slice, attend::tensor::arrival_bytes(c.heads)),
+            meetings: take(2, 4),
             heads: take(if floats.heads { rows } else { 0 }, 4 * c.q_width()),
             low: take(if floats.low { rows } else { 0 }, 4 * c.o_low_width()),
             router: take(rows, 4 * c.experts),
@@ -272,6 +276,7 @@ impl Scratch {
             &mut self.chosen,
             &mut self.parts,
             &mut self.arrivals,
+            &mut self.meetings,
             &mut self.heads,
             &mut self.low,
             &mut self.router,

@@ -404,7 +404,8 @@ impl Launches<'_> {
             (&layer.router, &layer.shared_output)
             && experts::tensor::suits(&args)
         {
-            let (halves, beside) = (&s.halves, Beside { router, down, arrived: s.arrivals });
+            let (halves, beside) =
+                (&s.halves, Beside { router, down, arrived: s.arrivals, counts: s.meetings });
             return experts::tensor::run(
                 self.device,
                 self.kernels,

@@ -62,6 +62,22 @@ impl Products {
             Products::Halves(list) => tensor::multiply(device, kernels, list, rows),
         }
     }
+
+    /// Does them, and those of `next`, which take what these give; `counts` are two words for meetings.
+    pub fn chain(
+        &self,
+        next: &Products,
+        device: &Device,
+        kernels: &Kernels,
+        rows: usize,
+        counts: u64,
+    ) -> Result<(), CudaError> {
+        if let (Products::Halves(first), Products::Halves(second)) = (self, next) {
+            return tensor::chain(device, kernels, [first, second], rows, counts);
+        }
+        self.multiply(device, kernels, rows)?;
+        next.multiply(device, kernels, rows)
+    }
 }
 
 /// One layer.

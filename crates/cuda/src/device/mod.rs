@@ -33,12 +33,20 @@ pub struct DeviceInfo {
     pub capability: u32,
     /// How many multiprocessors it has.
     pub multiprocessors: usize,
+    /// Whether programs take turns on it. Where they share it at the same time, blocks of one may find no room.
+    pub takes_turns: bool,
 }
 
 impl DeviceInfo {
     /// Whether a block can have more than 220 KiB of shared memory, as on 9.0 and from 10.0 to 11.x.
     pub fn has_much_shared(&self) -> bool {
         matches!(self.capability, 90..=119)
+    }
+
+    /// How many blocks of 256 threads with up to 113 KiB of shared memory run at the same time, so that they
+    /// may wait for each other; 0 where that cannot be relied on.
+    pub fn meeting(&self) -> usize {
+        if self.has_much_shared() && self.takes_turns { 2 * self.multiprocessors } else { 0 }
     }
 }
 
@@ -91,6 +99,8 @@ fn describe(ordinal: usize) -> Result<(sys::CUdevice, DeviceInfo), CudaError> {
     let major = number(attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
     let minor = number(attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
     let multiprocessors = number(attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    // A driver that does not know the question has no such way of sharing.
+    let shared = number(attribute::CU_DEVICE_ATTRIBUTE_MPS_ENABLED).unwrap_or(0);
     // SAFETY: as above.
     let memory = unsafe { result::device::total_mem(device) }.map_err(&asking)?;
     let info = DeviceInfo {
@@ -98,6 +108,7 @@ fn describe(ordinal: usize) -> Result<(sys::CUdevice, DeviceInfo), CudaError> {
         memory: memory as u64,
         capability: (major * 10 + minor) as u32,
         multiprocessors: multiprocessors as usize,
+        takes_turns: shared == 0,
     };
     Ok((device, info))
 }

@@ -22,7 +22,10 @@ struct HalfExpertsArgs {
     u32 router_blocks, rows, experts, per_item;
     u32 shared_items; // 1: the shared expert's pairs are sorted with the others
     u32 inner_tiles;  // of few rows: tiles of 16 inner values that a block takes
+    u32 in_blocks;    // of one row: that make inner vectors, and outputs of them
+    u32 out_blocks;
     u32 *arrived;     // blocks of the router that are done, for each eight rows; zero between launches
+    u32 *counts;      // of the meeting of all blocks
 };
 
 // The table of IQ2_XXS, where a format needs one, begins a block's shared memory.
@@ -128,7 +131,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
         if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, false, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY, false, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory, [] { await(); });
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -212,8 +215,8 @@ static const u32 MOST_USED = 32;
 
 // A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
 // warps one of the shared expert, whose weights are asked for before anything has been chosen; where the
-// format is known, they are of Q8_0.
-template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
+// format is known, they are of Q8_0. `chosen` waits for the choice, `ready` for the inner vectors.
+template <int F, class Chosen, class Ready> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory, Chosen chosen, Ready ready) {
     __shared__ u32 picks[MOST_USED];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
@@ -231,9 +234,9 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
         float *at = outputs + task * 16 + g;
         if (threadIdx.x % 4 == 0) at[0] = sum[0][0], at[8] = sum[0][2];
     };
-    auto ready = [&] {
+    auto pick = [&] {
         if (has_table(e.down.first.format)) fill(*table);
-        await();
+        chosen();
         if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];
         __syncthreads();
     };
@@ -243,18 +246,20 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
 #define BODY(G)                                                                                                                         \
     {                                                                                                                                   \
         Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
-        of_shared.begin();                                                                                                              \
-        ready();                                                                                                                        \
-        if constexpr (F != ANY) {                                                                                                       \
-            of_shared.tell(shared_middle[0], 1);                                                                                        \
-            OWN(F);                                                                                                                     \
-            pipe.tell(middle[0], 1);                                                                                                    \
-            pipe.begin();                                                                                                               \
-            of_shared.template end<1, 3>(shared_middle, 0, shared_done);                                                                \
-            pipe.template end<1, 1>(middle, column_of(table), done);                                                                               \
-        } else {                                                                                                                        \
-            of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
-        }                                                                                                                               \
+        of_shared.begin();                                                                                                                \
+        pick();                                                                                                                           \
+        if constexpr (F != ANY) {                                                                                                         \
+            OWN(F);                                                                                                                       \
+            pipe.begin();                                                                                                                 \
+            ready();                                                                                                                      \
+            of_shared.tell(shared_middle[0], 1);                                                                                          \
+            pipe.tell(middle[0], 1);                                                                                                      \
+            of_shared.template end<1, 1>(shared_middle, 0, shared_done);                                                                  \
+            pipe.template end<1>(middle, column_of(table), done);                                                                         \
+        } else {                                                                                                                          \
+            ready();                                                                                                                      \
+            of_shared.template end<1>(shared_middle, 0, shared_done);                                                                     \
+        }                                                                                                                                 \
     }
     FOR_CODES_OF((F == ANY ? ANY : Q8_0), e.shared_down.format, BODY)
 #undef BODY
@@ -319,6 +324,22 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     }
 }
 
+template <int F> __device__ __forceinline__ void outputs_of_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
+    experts_out_1<F>(a, shared_memory, [] { await(); }, [] {});
+}
+
+// One after the other: what comes first of the outputs' weights is under way before all inner vectors are made.
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) half_experts_1_iq2_q2(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    if (blockIdx.x < a.in_blocks)
+        experts_in_1<IQ2_XXS>(a, shared_memory);
+    else
+        await();
+    const Meeting meeting(a.counts);
+    if (blockIdx.x < a.out_blocks) experts_out_1<Q2_K>(a, shared_memory, [] {}, [&] { meeting.wait(); });
+}
+
 #define EXPERTS_KERNEL(NAME, BODY, FORMAT, BLOCKS)                                                              \
     extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ HalfExpertsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                                  \
@@ -332,7 +353,7 @@ EXPERTS_KERNEL(half_experts_in_1, experts_in_1, ANY, 2)
 EXPERTS_KERNEL(half_experts_in_1_iq2, experts_in_1, IQ2_XXS, 2)
 EXPERTS_KERNEL(half_experts_in_8, experts_in_8, ANY, 2)
 EXPERTS_KERNEL(half_experts_in_8_iq2, experts_in_8, IQ2_XXS, 2)
-EXPERTS_KERNEL(half_experts_out_1, experts_out_1, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_1_q2, experts_out_1, Q2_K, 2)
+EXPERTS_KERNEL(half_experts_out_1, outputs_of_1, ANY, 2)
+EXPERTS_KERNEL(half_experts_out_1_q2, outputs_of_1, Q2_K, 2)
 EXPERTS_KERNEL(half_experts_out_8, experts_out_8, ANY, 2)
 EXPERTS_KERNEL(half_experts_out_8_q2, experts_out_8, Q2_K, 3)

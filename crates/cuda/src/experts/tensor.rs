@@ -41,8 +41,12 @@ pub struct HalfExpertsArgs {
     per_item: u32,
     shared_items: u32,
     inner_tiles: u32,
+    in_blocks: u32,
+    out_blocks: u32,
     /// Blocks of the router that are done; zero between launches.
     arrived: u64,
+    /// Two words for meetings of all blocks.
+    counts: u64,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
@@ -125,7 +129,8 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
 }
 
 /// Kernels for few rows.
-const FEW_KERNELS: [Kernel; 9] = [
+const FEW_KERNELS: [Kernel; 10] = [
+    Kernel::HalfExperts1Iq2Q2,
     Kernel::RouterAndShared,
     Kernel::HalfExpertsIn1,
     Kernel::HalfExpertsIn1Iq2,
@@ -172,6 +177,8 @@ pub struct Beside<'a> {
     pub down: &'a HalfProductList,
     /// Where the router's blocks count; zero between launches.
     pub arrived: u64,
+    /// Two words for meetings of all blocks.
+    pub counts: u64,
 }
 
 /// Chooses and runs the experts of `rows` rows.
@@ -200,7 +207,10 @@ pub fn run(
         per_item: 0,
         shared_items: 0,
         inner_tiles: 0,
+        in_blocks: 0,
+        out_blocks: 0,
         arrived: beside.arrived,
+        counts: beside.counts,
     };
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
@@ -240,19 +250,27 @@ pub fn run(
         let resident = RESIDENT * device.info().multiprocessors;
         let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, most_passes);
         args.inner_tiles = (tiles(hidden) * passes) as u32;
-        let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
-        let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
+        let in_blocks = used * inner.div_ceil(16 * args.inner_tiles as usize);
+        let out_blocks = hidden.div_ceil(16);
         let pieces = input_rooms + sums(args.inner_tiles as usize);
-        device.launch(kernels, kernel, grid, threads, pieces, &args)?;
         let sums = output_sums(used, inner);
         // The shared expert's pieces beside those of the others, if there is room for both.
         let beside = output_rooms + segments(inner).min(FEW_WARPS) * NEAR_ROOM + sums;
         let q8 = experts.shared_down.format == Format::Q8_0 as u32;
-        let (kernel, shared) = match q2 && q8 && beside <= most_shared(device) {
+        let known = q2 && q8 && beside <= most_shared(device);
+        let grid = in_blocks.max(out_blocks);
+        if iq2 && known && grid <= device.meeting() {
+            (args.in_blocks, args.out_blocks) = (in_blocks as u32, out_blocks as u32);
+            let (kernel, shared) = (Kernel::HalfExperts1Iq2Q2, pieces.max(beside));
+            return device.launch(kernels, kernel, [grid, 1, 1], threads, shared, &args);
+        }
+        let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
+        device.launch(kernels, kernel, [in_blocks, 1, 1], threads, pieces, &args)?;
+        let (kernel, shared) = match known {
             true => (Kernel::HalfExpertsOut1Q2, beside),
             false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM + sums),
         };
-        return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
+        return device.launch(kernels, kernel, [out_blocks, 1, 1], threads, shared, &args);
     }
     tensor::multiply(device, kernels, beside.down, rows)?;
     args.per_item = per_item as u32;

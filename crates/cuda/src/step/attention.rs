@@ -58,8 +58,8 @@ impl Launches<'_> {
             rows::settle(self.device, self.kernels, rows, &kept)?;
         }
         self.device.enter(Part::AttentionOut);
-        self.multiply(&layer.low, rows)?;
-        self.multiply(&layer.output, rows)
+        let counts = self.scratch.meetings;
+        layer.low.chain(&layer.output, self.device, self.kernels, rows, counts)
     }
 
     fn slices(&self) -> impl Iterator<Item = Slice> {

@@ -73,8 +73,10 @@ static const int ANY = -2;
 // What a warp has for two pieces of Q8_0 with one vector beside them.
 static const u32 NEAR_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
 
-// What block `block` of a list does, whose warps have `OF` bytes for their pieces; every thread of it must call this.
-template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
+// What block `block` of a list does, whose warps have `OF` bytes for their pieces; `ready` waits for the input. Every
+// thread of the block must call this.
+template <int N, int F, bool NEAR, u32 OF = ROOM, class Ready>
+__device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all, Ready ready) {
     u32 i = 0;
     #pragma unroll 1
     for (u32 k = 1; k < a.count; k++)
@@ -84,7 +86,7 @@ template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ voi
     u32 first = blockIdx.y * 8 * N, warp = threadIdx.x / 32;
     block -= p.p.first_block;
     if (F == ANY && !p.x) {
-        await();
+        ready();
         u32 row = block * FEW_WARPS + warp;
         if (row < m.rows)
             for (u32 t = 0; t < 8 * N && first + t < a.rows; t++) {
@@ -109,7 +111,7 @@ template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ voi
     {                                                                                                                              \
         Pipe<G, 1, (NEAR ? 2 : DEPTH<G, OF>), NEAR, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
         pipe.begin();                                                                                                              \
-        await();                                                                                                                   \
+        ready();                                                                                                                   \
         if (NEAR) pipe.tell(p.x, 1);                                                                                               \
         pipe.template end<N>(input, 0, done);                                                                                      \
     }
@@ -134,7 +136,7 @@ template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ voi
     extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ FewProductsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                               \
         invite();                                                                                              \
-        half_products<VECTORS, FORMAT, NEAR>(a, blockIdx.x, shared_memory);                                    \
+        half_products<VECTORS, FORMAT, NEAR>(a, blockIdx.x, shared_memory, [] { await(); });                   \
     }
 
 FEW_KERNEL(half_products_1_q8, 1, Q8_0, true, 2)
@@ -142,3 +144,23 @@ FEW_KERNEL(half_products_8, 1, ANY, false, 2)
 FEW_KERNEL(half_products_8_q8, 1, Q8_0, false, 3)
 FEW_KERNEL(half_products_16, 2, ANY, false, 2)
 FEW_KERNEL(half_products_16_q8, 2, Q8_0, false, 2)
+
+// Two lists for one row, of which the second takes what the first gives: its first weights are under way before all
+// blocks are done with the first.
+struct ChainArgs {
+    FewProductsArgs first, second;
+    u32 first_blocks, second_blocks;
+    u32 *counts;
+};
+
+// Registers are bounded so that hyper-connections, which follow, find room beside two blocks.
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(3)) half_products_chain_q8(const __grid_constant__ ChainArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    invite();
+    if (blockIdx.x < a.first_blocks)
+        half_products<1, Q8_0, true>(a.first, blockIdx.x, shared_memory, [] { await(); });
+    else
+        await();
+    const Meeting meeting(a.counts);
+    if (blockIdx.x < a.second_blocks) half_products<1, Q8_0, true>(a.second, blockIdx.x, shared_memory, [&] { meeting.wait(); });
+}

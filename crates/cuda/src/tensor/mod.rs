@@ -284,13 +284,14 @@ unsafe impl Args for FewProductsArgs {}
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
         HalfProducts1Q8, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
-        HalfProductsMany,
+        HalfProductsChainQ8, HalfProductsMany,
     };
     if wide::suits(device.info()) {
         wide::prepare(kernels)?;
     }
     [
         HalfProducts1Q8,
+        HalfProductsChainQ8,
         HalfProducts8,
         HalfProducts8Q8,
         HalfProducts16,
@@ -299,6 +300,46 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     ]
     .into_iter()
     .try_for_each(|kernel| kernels.allow_shared(kernel, MOST_SHARED as u32))
+}
+
+/// Two lists, of which the second takes what the first gives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct ChainArgs {
+    first: FewProductsArgs,
+    second: FewProductsArgs,
+    first_blocks: u32,
+    second_blocks: u32,
+    counts: u64,
+}
+
+// SAFETY: as above; `counts` lives with the scratch.
+unsafe impl Args for ChainArgs {}
+
+/// Does the products of a list, and of one that takes what it gives; `counts` are two words for meetings.
+pub fn chain(
+    device: &Device,
+    kernels: &Kernels,
+    lists: [&HalfProductList; 2],
+    rows: usize,
+    counts: u64,
+) -> Result<(), CudaError> {
+    if let (1, [Some((first, first_blocks)), Some((second, second_blocks))]) =
+        (rows, lists.map(|list| list.one))
+        && first_blocks.max(second_blocks) <= device.meeting()
+    {
+        let args = ChainArgs {
+            first,
+            second,
+            first_blocks: first_blocks as u32,
+            second_blocks: second_blocks as u32,
+            counts,
+        };
+        let (grid, threads) = ([first_blocks.max(second_blocks), 1, 1], 32 * FEW_WARPS as u32);
+        let kernel = Kernel::HalfProductsChainQ8;
+        return device.launch(kernels, kernel, grid, threads, NEAR_SHARED, &args);
+    }
+    lists.into_iter().try_for_each(|list| multiply(device, kernels, list, rows))
 }
 
 /// Does the products for `rows` rows of the batch.
