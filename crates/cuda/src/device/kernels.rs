@@ -271,6 +271,34 @@ impl Device {
         Ok(asked == sys::CUresult::CUDA_SUCCESS && clusters > 0)
     }
 
+    /// Whether so many blocks of a kernel run at the same time, so that they may wait for each other. Not while
+    /// launches are timed, because what is done in one launch could not be told apart then.
+    pub fn can_meet(
+        &self,
+        kernels: &Kernels,
+        kernel: Kernel,
+        blocks: usize,
+        threads: u32,
+        shared: usize,
+    ) -> Result<bool, CudaError> {
+        if self.is_timed() || !self.info.takes_turns || !self.info.has_much_shared() {
+            return Ok(false);
+        }
+        let mut resident = 0;
+        // SAFETY: the function belongs to the loaded module.
+        unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &mut resident,
+                kernels.functions[kernel as usize],
+                threads as i32,
+                shared,
+            )
+        }
+        .result()
+        .map_err(driver("asking how many blocks run at a time"))?;
+        Ok(blocks <= resident.max(0) as usize * self.info.multiprocessors)
+    }
+
     fn config(
         &self,
         ([x, y, z], threads, shared): ([usize; 3], u32, usize),

@@ -42,12 +42,6 @@ impl DeviceInfo {
     pub fn has_much_shared(&self) -> bool {
         matches!(self.capability, 90..=119)
     }
-
-    /// How many blocks of 256 threads with up to 113 KiB of shared memory run at the same time, so that they
-    /// may wait for each other; 0 where that cannot be relied on.
-    pub fn meeting(&self) -> usize {
-        if self.has_much_shared() && self.takes_turns { 2 * self.multiprocessors } else { 0 }
-    }
 }
 
 /// The cards of this machine, in the driver's order.

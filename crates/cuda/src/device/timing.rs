@@ -61,14 +61,8 @@ impl Device {
     }
 
     /// Whether launches are marked.
-    fn is_timed(&self) -> bool {
+    pub(super) fn is_timed(&self) -> bool {
         self.marks.0.lock().is_ok_and(|sheet| sheet.is_some())
-    }
-
-    /// How many blocks of a launch may wait for each other, `DeviceInfo::meeting`; none while launches are
-    /// timed, because what is done in one launch then could not be told apart.
-    pub fn meeting(&self) -> usize {
-        if self.is_timed() { 0 } else { self.info().meeting() }
     }
 
     /// The marks since the last call.

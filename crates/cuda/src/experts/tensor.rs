@@ -259,9 +259,9 @@ pub fn run(
         let q8 = experts.shared_down.format == Format::Q8_0 as u32;
         let known = q2 && q8 && beside <= most_shared(device);
         let grid = in_blocks.max(out_blocks);
-        if iq2 && known && grid <= device.meeting() {
+        let (kernel, shared) = (Kernel::HalfExperts1Iq2Q2, pieces.max(beside));
+        if iq2 && known && device.can_meet(kernels, kernel, grid, threads, shared)? {
             (args.in_blocks, args.out_blocks) = (in_blocks as u32, out_blocks as u32);
-            let (kernel, shared) = (Kernel::HalfExperts1Iq2Q2, pieces.max(beside));
             return device.launch(kernels, kernel, [grid, 1, 1], threads, shared, &args);
         }
         let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };

@@ -326,18 +326,19 @@ pub fn chain(
 ) -> Result<(), CudaError> {
     if let (1, [Some((first, first_blocks)), Some((second, second_blocks))]) =
         (rows, lists.map(|list| list.one))
-        && first_blocks.max(second_blocks) <= device.meeting()
     {
-        let args = ChainArgs {
-            first,
-            second,
-            first_blocks: first_blocks as u32,
-            second_blocks: second_blocks as u32,
-            counts,
-        };
-        let (grid, threads) = ([first_blocks.max(second_blocks), 1, 1], 32 * FEW_WARPS as u32);
+        let (grid, threads) = (first_blocks.max(second_blocks), 32 * FEW_WARPS as u32);
         let kernel = Kernel::HalfProductsChainQ8;
-        return device.launch(kernels, kernel, grid, threads, NEAR_SHARED, &args);
+        if device.can_meet(kernels, kernel, grid, threads, NEAR_SHARED)? {
+            let args = ChainArgs {
+                first,
+                second,
+                first_blocks: first_blocks as u32,
+                second_blocks: second_blocks as u32,
+                counts,
+            };
+            return device.launch(kernels, kernel, [grid, 1, 1], threads, NEAR_SHARED, &args);
+        }
     }
     lists.into_iter().try_for_each(|list| multiply(device, kernels, list, rows))
 }
