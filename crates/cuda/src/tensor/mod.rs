@@ -34,7 +34,7 @@ pub const FEW: usize = 16;
 /// Shared memory that a warp has for pieces of weights.
 pub const ROOM: usize = 16 * 2 * (256 + 16);
 /// Shared memory that kernels for few vectors have without asking, and that counts: short lists.
-pub const STATIC_SHARED: usize = 128;
+pub const STATIC_SHARED: usize = 256;
 /// As much as they may ask for on every card.
 pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
