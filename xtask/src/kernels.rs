@@ -31,6 +31,8 @@ const HOT: &[&str] = &[
     "index_scores_tensor",
     "index_top",
     "keep_rows",
+    "settle_rows",
+    "half_products_1_q8",
     "half_products_8",
     "half_products_8_q8",
     "half_experts_in_1_iq2",
@@ -47,6 +49,7 @@ const HOT: &[&str] = &[
     "wide_iq2_xxs",
     "wide_q2_k",
     "wide_q4_k",
+    "pack_vectors",
 ];
 
 pub fn run(arguments: &[String]) -> Result<bool, String> {

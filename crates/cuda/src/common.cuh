@@ -66,6 +66,10 @@ __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch
 #if __CUDA_ARCH__ >= 1000
 #define RESIDENT(BLOCKS) (BLOCKS > 1 ? BLOCKS - 1 : 1)
 #define THREADS(COUNT) __launch_bounds__(COUNT, 1)
+#elif __CUDA_ARCH__ < 900
+// There is shared memory for two at most.
+#define RESIDENT(BLOCKS) (BLOCKS > 2 ? 2 : BLOCKS)
+#define THREADS(COUNT) __launch_bounds__(COUNT)
 #else
 #define RESIDENT(BLOCKS) (BLOCKS)
 #define THREADS(COUNT) __launch_bounds__(COUNT)

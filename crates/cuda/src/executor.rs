@@ -1,14 +1,16 @@
 //! The executor: slots, and batches cut into rounds.
 
+mod collect;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
-use ds4_engine::{
-    ExecError, Executor, Feed, Logits, ReadRate, Shortlist, SlotId, SlotState, StateCost, Want,
-};
+use ds4_engine::{ExecError, Executor, Feed, Logits, ReadRate, SlotId, SlotState, StateCost};
 use ds4_model::{Model, Rounding};
+
+use collect::is_short;
 
 use crate::{
     costs::Costs,
@@ -20,9 +22,8 @@ use crate::{
     plan::{Card, memory_plan},
     read_rate,
     recording::Key,
-    round::{self, Frequencies, Limits, Place, Row},
+    round::{self, Frequencies, Limits, Place},
     rows::{RingCopy, RowFormats},
-    sample,
     slot::{Boundary, Shape, Slot, Tools},
     stages::Meter,
     step::{Setting, Step},
@@ -139,6 +140,12 @@ impl CudaExecutor {
         }
     }
 
+    /// The step, and what it works with.
+    fn at_work(&mut self) -> (&mut Step, Setting<'_>) {
+        let CudaExecutor { step, device, kernels, model, shape, frequencies, .. } = self;
+        (step, Setting { device, kernels, model, shape, frequencies })
+    }
+
     fn add(&mut self, slot: Slot) -> SlotId {
         let id = SlotId(self.opened);
         self.opened += 1;
@@ -211,14 +218,8 @@ impl CudaExecutor {
             places.push(Place { len, arena, pages, undo });
             undo += feed.tokens.len().min(self.shape.deepest());
         }
-        let setting = Setting {
-            device: &self.device,
-            kernels: &self.kernels,
-            model: &self.model,
-            shape: &self.shape,
-            frequencies: &self.frequencies,
-        };
-        self.step.reserve_undo(setting, undo)?;
+        let (step, setting) = self.at_work();
+        step.reserve_undo(setting, undo)?;
         Ok(places)
     }
 
@@ -242,22 +243,16 @@ impl CudaExecutor {
                 logits.shortlists.extend(shortlists.into_iter().flatten());
                 return Ok(passed);
             };
-            let setting = Setting {
-                device: &self.device,
-                kernels: &self.kernels,
-                model: &self.model,
-                shape: &self.shape,
-                frequencies: &self.frequencies,
-            };
-            let capacity = self.step.reserve_scores(setting, longest)?;
-            let bytes = round::upload_bytes(rows.len(), &self.frequencies);
-            let tell = &mut self.step.tell()[..bytes];
-            round::write(&rows, batch, places, &self.frequencies, tell);
+            let (step, setting) = self.at_work();
+            let capacity = step.reserve_scores(setting, longest)?;
+            let bytes = round::upload_bytes(rows.len(), setting.frequencies);
+            let tell = &mut step.tell()[..bytes];
+            round::write(&rows, batch, places, setting.frequencies, tell);
             let wanted: Vec<(usize, usize)> =
                 rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.logits?))).collect();
             rows.iter().for_each(|row| done[row.feed] += 1);
             let key = Key { rows: rows.len(), wanted: wanted.len(), capacity };
-            let times = self.step.run(setting, key)?;
+            let times = step.run(setting, key)?;
             if let Some((meter, costs)) = &mut self.meter {
                 let positions = rows.iter().map(|row| row.position);
                 meter.add(&times, &costs.round(positions, wanted.len()));
@@ -277,49 +272,6 @@ impl CudaExecutor {
                 }
             }
         }
-    }
-
-    /// Takes over what a round has given: `wanted` are its rows that give something, and which row of
-    /// logits or which shortlist of the batch that is.
-    fn collect(
-        &mut self,
-        batch: &[Feed<'_>],
-        rows: &[Row],
-        wanted: &[(usize, usize)],
-        logits: &mut Logits,
-        shortlists: &mut [Option<Shortlist>],
-    ) -> Result<(), ExecError> {
-        let vocab = logits.vocab;
-        let not_finite = |row: usize| {
-            let head = Stage(2 * self.model.weights.layers.len() + 1);
-            head.explain(&self.model, rows[row].token, rows[row].position)
-        };
-        if !wanted.is_empty() {
-            self.listed.clear();
-        }
-        for (place, (&(row, target), words)) in wanted.iter().zip(self.step.lists()).enumerate() {
-            let Row { feed, position, .. } = rows[row];
-            if is_short(&batch[feed]) {
-                let temperature = round::summed_at(batch[feed].want);
-                let list = sample::shortlist(words, vocab, temperature);
-                shortlists[target] = Some(list.ok_or_else(|| not_finite(row))?);
-                self.listed.push((batch[feed].slot, position + 1, place));
-            }
-        }
-        // Few rounds have rows of both kinds, so what lies between is fetched too.
-        let is_whole = |&place: &usize| !is_short(&batch[rows[wanted[place].0].feed]);
-        let first = (0..wanted.len()).find(is_whole).unwrap_or(0);
-        let end = (0..wanted.len()).rfind(is_whole).map_or(first, |last| last + 1);
-        let values = self.step.fetch_logits(&self.device, vocab, first..end)?;
-        for (place, values) in (first..end).zip(values.chunks_exact(vocab)) {
-            let (row, target) = wanted[place];
-            if is_whole(&place)
-                && !copy_finite(&mut logits.values[target * vocab..][..vocab], values)
-            {
-                return Err(not_finite(row));
-            }
-        }
-        Ok(())
     }
 
     /// Puts back what a failed step has overwritten.
@@ -349,22 +301,6 @@ impl CudaExecutor {
         }
         Ok(())
     }
-}
-
-fn is_short(feed: &Feed<'_>) -> bool {
-    matches!(feed.want, Want::Shortlist { .. })
-}
-
-/// Copies a row of logits and says whether all of them are finite. It is done for every token, so
-/// nothing in it keeps the compiler from taking many at once.
-fn copy_finite(to: &mut [f32], from: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let mut bad = 0;
-    for (to, &from) in to.iter_mut().zip(from) {
-        bad |= u32::from(from.to_bits() & EXPONENT == EXPONENT);
-        *to = from;
-    }
-    bad == 0
 }
 
 impl Executor for CudaExecutor {
@@ -494,27 +430,5 @@ impl Executor for CudaExecutor {
         self.on_the_card(|cuda| {
             Ok(Some(read_rate::measure(&cuda.device, &cuda.kernels, cuda.step.weights().memory())?))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::copy_finite;
-
-    #[test]
-    fn logits_arrive_bit_for_bit_and_bad_ones_are_seen() {
-        let fine = [0.0, -0.0, 1.5, f32::MAX, f32::MIN, f32::MIN_POSITIVE / 2.0];
-        let row: Vec<f32> = fine.iter().copied().cycle().take(1037).collect();
-        let mut arrived = vec![7.0; row.len()];
-        assert!(copy_finite(&mut arrived, &row));
-        assert!(arrived.iter().zip(&row).all(|(a, b)| a.to_bits() == b.to_bits()));
-        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for place in [0, 1, 15, 16, 1035, 1036] {
-                let mut row = row.clone();
-                row[place] = bad;
-                assert!(!copy_finite(&mut arrived, &row), "{bad} at {place}");
-                assert_eq!(arrived[place].to_bits(), bad.to_bits());
-            }
-        }
     }
 }

@@ -4,11 +4,10 @@
 //! the model as one sequence of launches without a host decision in it (so that a graph can replay
 //! it), attention slice by slice, and one folder for each operation holds its kernel and its launcher:
 //! `embed`, `hyper`, `matvec`, `tensor`, `rows`, `indexer`, `attend`, `experts`, `sample`. `upload`
-//! brings the weights to the card, `slot` and `pages` are the state, `device` is all that speaks to the
-//! driver.
-//! `recording` replays what was launched before, `plan` says what will be taken before it is, `limits`
-//! which models the kernels know, `health` whether the card still answers, `stages` and `costs` where the
-//! time goes.
+//! brings the weights to the card (how they lie there is told in `matvec/weights.cuh`), `slot` and `pages`
+//! are the state, `device` is all that speaks to the driver. `recording` replays what was launched before,
+//! `plan` says what will be taken before it is, `limits` which models the kernels know, `health` whether the
+//! card still answers, `stages` and `costs` where the time goes.
 //!
 //! Nothing of CUDA is needed to build this crate or to start a program that holds it: the driver is
 //! looked for when an executor is made. The crate sees no text and no files but its kernel cache.

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(deep.per_1k_tokens, base.session.per_1k_tokens);
         let forgetful = plan(CudaOptions { boundary: 0, boundaries_kept: 0, ..usual }, 1).session;
         assert_eq!(forgetful, base.session, "boundaries are the host's");
-        // A round is no longer than its rings: a chunk beyond them saves nothing more.
+        // Of each ring no more is saved than it holds, however long the chunk.
         assert_eq!(plan(usual, 1 << 20).scratch, plan(usual, 1 << 21).scratch);
         memory_plan(&model, &CudaOptions { rows: 0, ..usual }, 1).unwrap_err();
     }

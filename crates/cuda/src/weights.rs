@@ -13,7 +13,7 @@ use crate::{
     options::CudaError,
     scratch::{Floats, Room, Scratch},
     tensor::{self, HalfProduct, HalfProductList},
-    upload::{Job, Planes, upload},
+    upload::{Cut, Job, upload},
 };
 
 /// Bytes that small values are gathered in.
@@ -153,25 +153,25 @@ impl Weights {
 
 /// Bytes that a matrix takes on the card.
 pub fn bytes(matrix: &Matrix) -> u64 {
-    let (codes, scales) = planes_of(matrix);
+    let (codes, scales) = parts_of(matrix);
     (codes + scales) as u64
 }
 
-/// Bytes of a matrix's planes.
-fn planes_of(matrix: &Matrix) -> (usize, usize) {
+/// Bytes of a matrix's codes, and of scales that do not lie among them.
+fn parts_of(matrix: &Matrix) -> (usize, usize) {
     let beside = matrix.scales().map_or(0, <[u8]>::len);
-    match Planes::of(matrix.format(), matrix.cols()) {
-        Some(planes) => {
-            let (codes, scales) = planes.bytes(matrix.rows());
-            (codes, if scales_in_tiles(matrix, planes) { 0 } else { scales + beside })
+    match Cut::of(matrix.format(), matrix.cols()) {
+        Some(cut) => {
+            let (codes, scales) = cut.bytes(matrix.rows());
+            (codes, if scales_in_tiles(matrix, cut) { 0 } else { scales + beside })
         }
         None => (matrix.data().len(), beside),
     }
 }
 
 /// Whether scales that the file has beside the codes go into tiles: those of single rows do.
-fn scales_in_tiles(matrix: &Matrix, planes: Planes) -> bool {
-    planes.tiled() && matrix.format().scale_tile().is_some_and(|(rows, _)| rows == 1)
+fn scales_in_tiles(matrix: &Matrix, cut: Cut) -> bool {
+    cut.tiled() && matrix.format().scale_tile().is_some_and(|(rows, _)| rows == 1)
 }
 
 /// Which vectors some layer wants as floats: those of products and experts that are none for tensor
@@ -272,7 +272,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Memory for so many bytes of codes and of scales.
-    fn planes(&mut self, codes: usize, scales: usize) -> Result<(u64, u64), CudaError> {
+    fn room(&mut self, codes: usize, scales: usize) -> Result<(u64, u64), CudaError> {
         let at = codes.next_multiple_of(256);
         let buffer = self.device.alloc(at + scales, "the weights")?;
         let base = buffer.address();
@@ -292,25 +292,25 @@ impl<'a> Loader<'a> {
     /// The same; `plain`: row after row, as in the file.
     fn place(&mut self, matrices: &[&'a Matrix], plain: bool) -> Result<StackRef, CudaError> {
         let Some(first) = matrices.first() else { return Ok(StackRef::default()) };
-        let planes = if plain { None } else { Planes::of(first.format(), first.cols()) };
+        let cut = if plain { None } else { Cut::of(first.format(), first.cols()) };
         let (codes_each, scales_each) =
-            if plain { (first.data().len(), 0) } else { planes_of(first) };
+            if plain { (first.data().len(), 0) } else { parts_of(first) };
         // Each begins at an address that its widest loads can have.
         let (codes_stride, scales_stride) = match matrices.len() {
             1 => (codes_each, scales_each),
             _ => (codes_each.next_multiple_of(256), scales_each.next_multiple_of(256)),
         };
         let count = matrices.len();
-        let (codes, scales) = self.planes(count * codes_stride, count * scales_stride)?;
+        let (codes, scales) = self.room(count * codes_stride, count * scales_stride)?;
         for (i, matrix) in matrices.iter().enumerate() {
             let codes = codes + (i * codes_stride) as u64;
             let scales = scales + (i * scales_stride) as u64;
-            self.jobs.push(Job { bytes: matrix.data(), codes, scales, planes });
+            self.jobs.push(Job { bytes: matrix.data(), codes, scales, cut });
             if let Some(bytes) = matrix.scales() {
-                let in_tiles = planes.filter(|planes| scales_in_tiles(matrix, *planes));
+                let in_tiles = cut.filter(|cut| scales_in_tiles(matrix, *cut));
                 let to = if in_tiles.is_some() { codes } else { scales };
-                let planes = in_tiles.map(|planes| planes.of_scales());
-                self.jobs.push(Job { bytes, codes: to, scales: 0, planes });
+                let cut = in_tiles.map(|cut| cut.of_scales());
+                self.jobs.push(Job { bytes, codes: to, scales: 0, cut });
             }
         }
         let first = MatrixRef {
@@ -319,7 +319,7 @@ impl<'a> Loader<'a> {
             format: first.format() as u32,
             rows: first.rows() as u32,
             cols: first.cols() as u32,
-            tiled: planes.is_some_and(|planes| planes.tiled()).into(),
+            tiled: cut.is_some_and(|cut| cut.tiled()).into(),
         };
         Ok(StackRef {
             first,

@@ -180,7 +180,7 @@ pub trait Executor: Send {
     /// How many tokens the slot has evaluated.
     fn len(&self, slot: SlotId) -> Result<usize, ExecError>;
 
-    /// Evaluates a batch and leaves the wanted logits in `logits`, replacing what was there.
+    /// Evaluates a batch and leaves the wanted logits, or shortlists, in `logits`, replacing what was there.
     /// When it fails, every slot of the batch has the length it had before.
     fn step(&mut self, batch: &[Feed<'_>], logits: &mut Logits) -> Result<(), ExecError>;
 

@@ -2,7 +2,8 @@
 //! its state, and [`Session::sync`] makes a session equal to a prefix, reusing what it can.
 //!
 //! Server, command line, agent and benchmarks use these and nothing below them. The engine never
-//! sees text; what it asks of a backend is the [`Executor`] trait.
+//! sees text; what it asks of a backend is the [`Executor`] trait. A [`Sampler`] draws tokens from rows of
+//! logits, or the same ones from a [`Shortlist`] of a row.
 
 mod draw;
 mod engine;

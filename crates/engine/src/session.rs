@@ -285,10 +285,16 @@ impl Session {
     }
 
     /// The session as bytes, for [`Engine::import`]. `rewind` is how many of the last tokens the
-    /// copy can take back without rebuilding; each costs some KiB.
+    /// copy can take back without rebuilding; each costs some KiB. Where the logits are not at hand it is
+    /// one at least: the copy will evaluate its last token again.
     pub fn export(&self, rewind: usize) -> Result<Vec<u8>, EngineError> {
         let model = self.engine.model();
-        let state = self.engine.executor()?.export(self.slot, rewind.min(self.tokens.len()))?;
+        let logits = match self.logits() {
+            Some(logits) => logits.to_vec(),
+            None => self.recalled()?.unwrap_or_default(),
+        };
+        let rewind = rewind.max(logits.is_empty().into()).min(self.tokens.len());
+        let state = self.engine.executor()?.export(self.slot, rewind)?;
         if state.len != self.tokens.len() || state.rounding != self.engine.rounding() {
             return Err(self.broken(format!("it exported {} tokens of {}", state.len, self.len())));
         }
@@ -297,10 +303,6 @@ impl Session {
             .map_err(|error| error.to_string())
             .and_then(|shape| shape.check(&state))
             .map_err(|reason| self.broken(format!("it exported a wrong state: {reason}")))?;
-        let logits = match self.logits() {
-            Some(logits) => logits.to_vec(),
-            None => self.recalled()?.unwrap_or_default(),
-        };
         let tokens = self.tokens.clone();
         Ok(SavedSession { tokens, logits, state }.encode(model.fingerprint))
     }

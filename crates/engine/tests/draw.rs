@@ -114,6 +114,19 @@ fn a_row_is_recalled_for_a_file_if_it_is_still_there() {
     }
 }
 
+/// A copy that goes on without the row evaluates the last token again, and not all of them.
+#[test]
+fn a_copy_without_its_row_can_take_back_its_last_token() {
+    let (mut session, watch) = begin(short(3, false));
+    session.expect(&greedy());
+    session.push(4).unwrap();
+    let bytes = session.export(0).unwrap();
+    let mut copy = session.engine().import(&bytes, OPTIONS).unwrap();
+    let before = watch.evaluated.load(SeqCst);
+    assert_eq!(copy.draw(&greedy()).unwrap(), drawn(&greedy(), &[1, 2, 3, 4]));
+    assert_eq!(watch.evaluated.load(SeqCst), before + 1);
+}
+
 #[test]
 fn an_empty_session_has_nothing_to_draw() {
     let (engine, _watch) = engine(short(3, true));

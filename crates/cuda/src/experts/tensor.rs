@@ -10,7 +10,7 @@ use crate::{
     scratch::Halves,
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, NEAR_LINE,
-        NEAR_ROOM, ROOM, knows, many_shared, segments, tiles,
+        NEAR_ROOM, ROOM, STATIC_SHARED, knows, many_shared, segments, tiles,
         wide::{self, PackArgs, WideArgs},
     },
 };
@@ -72,6 +72,7 @@ pub fn suits(args: &ExpertsArgs) -> bool {
         && knows(args.down.first.format, inner)
         && knows(args.shared_down.format, inner)
         && args.used <= MOST_USED
+        && FEW_WARPS * ROOM + output_sums(args.used as usize, inner) <= MOST_SHARED
 }
 
 /// Blocks of few rows that fit onto a multiprocessor at a time.
@@ -93,9 +94,14 @@ fn sums(tiles: usize, hidden: usize, rows: usize) -> usize {
     2 * tiles * segments(hidden) * rows.min(8) * 16 * size_of::<f32>()
 }
 
+/// Bytes of the sums of one row's outputs.
+fn output_sums(used: usize, inner: usize) -> usize {
+    (used + 1) * segments(inner) * 16 * size_of::<f32>()
+}
+
 /// Shared memory of a block of few rows: where a multiprocessor has more than others, half of that.
 fn most_shared(device: &Device) -> usize {
-    if device.info().has_much_shared() { 113 << 10 } else { MOST_SHARED }
+    if device.info().has_much_shared() { (113 << 10) - STATIC_SHARED } else { MOST_SHARED }
 }
 
 /// How many times a block of few rows may take its tiles, so that their sums fit beside `rooms`.
@@ -238,7 +244,7 @@ pub fn run(
         let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
         let pieces = input_rooms + sums(args.inner_tiles as usize);
         device.launch(kernels, kernel, grid, threads, pieces, &args)?;
-        let sums = (used + 1) * segments(inner) * 16 * size_of::<f32>();
+        let sums = output_sums(used, inner);
         // The shared expert's pieces beside those of the others, if there is room for both.
         let beside = output_rooms + segments(inner).min(FEW_WARPS) * NEAR_ROOM + sums;
         let q8 = experts.shared_down.format == Format::Q8_0 as u32;
@@ -279,8 +285,11 @@ fn run_many(
     let fits = MANY.iter().find(|(vectors, _)| shared_by <= vectors * 3 / 4);
     let (per_item, [input, output]) = *fits.unwrap_or(&MANY[2]);
     let formats = [e.gate.first, e.down.first, e.shared_gate, e.shared_down].map(|m| m.format);
-    let wide =
-        wide::suits(device.info()) && shared_by > WIDE_FROM && formats.into_iter().all(wide::knows);
+    // Where rounds are short there is no room for packed vectors, however few experts share the rows.
+    let wide = wide::suits(device.info())
+        && halves.packed != 0
+        && shared_by > WIDE_FROM
+        && formats.into_iter().all(wide::knows);
     if wide {
         return run_wide(device, kernels, rows, args, halves);
     }
@@ -392,7 +401,7 @@ mod tests {
     fn blocks_of_few_rows_fit_whatever_the_published_width() {
         let iq2 = Format::Iq2Xxs as u32;
         for (most, hidden, wanted) in
-            [(113 << 10, 4096, 3), (MOST_SHARED, 4096, 1), (MOST_SHARED, 7168, 1)]
+            [((113 << 10) - STATIC_SHARED, 4096, 3), (MOST_SHARED, 4096, 1), (MOST_SHARED, 7168, 1)]
         {
             let near = |vectors| (table_bytes(iq2) + rooms(iq2, input_room(vectors)), vectors);
             for (rooms, vectors) in [
@@ -407,5 +416,48 @@ mod tests {
                 assert!(rooms + sums(tiles, hidden, vectors) <= most, "{hidden}, {vectors}");
             }
         }
+    }
+
+    /// What is taken here must be launched on every card, for one row and for several.
+    #[test]
+    fn experts_whose_sums_have_no_room_are_left_to_others() {
+        let shape = |cols: usize| MatrixRef {
+            format: Format::Q8_0 as u32,
+            cols: cols as u32,
+            ..MatrixRef::default()
+        };
+        let args = |used: usize, inner: usize, hidden: usize| {
+            let stack = |cols| StackRef { first: shape(cols), ..StackRef::default() };
+            let (into, out) = (hidden, inner);
+            ExpertsArgs {
+                gate: stack(into),
+                up: stack(into),
+                down: stack(out),
+                shared_gate: shape(into),
+                shared_up: shape(into),
+                shared_down: shape(out),
+                used: used as u32,
+                inner: inner as u32,
+                hidden: hidden as u32,
+                ..ExpertsArgs::default()
+            }
+        };
+        for (used, inner, here) in [
+            (6, 2048, true),
+            (8, 3072, true),
+            (9, 24_576, true),
+            (10, 24_576, false),
+            (29, 8192, true),
+            (30, 8192, false),
+            (32, 7168, true),
+            (33, 256, false),
+        ] {
+            assert_eq!(suits(&args(used, inner, 4096)), here, "{used} of {inner}");
+        }
+        let widest = crate::hyper::WIDEST;
+        assert!(FEW_WARPS * ROOM + sums(tiles(widest), widest, ITEM_VECTORS) <= MOST_SHARED);
+        let iq2 = Format::Iq2Xxs as u32;
+        let rooms = table_bytes(iq2) + rooms(iq2, input_room(NEAR_VECTORS));
+        assert!(rooms + sums(tiles(widest), widest, NEAR_VECTORS) <= MOST_SHARED);
     }
 }

@@ -19,7 +19,7 @@ const TOGETHER: usize = 8;
 pub struct MatrixRef {
     /// Address of the codes.
     pub codes: u64,
-    /// Address of what scales them.
+    /// Address of what scales them, where that does not lie in tiles.
     pub scales: u64,
     /// `ds4_quant::Format`, by number.
     pub format: u32,

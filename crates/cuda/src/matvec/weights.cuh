@@ -1,11 +1,11 @@
-// Weights as they lie on the card: the codes of a matrix in one plane, what scales them in another.
-// `upload` says which bytes of a block go where; `ds4_quant` says what they mean.
+// Weights as they lie on the card: in tiles, or the codes of a matrix in one plane and what scales them in
+// another. `upload` says which bytes of a block go where; `ds4_quant` says what they mean.
 
 enum Format { F32, F16, BF16, Q8_0, Q4_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, MXFP4, FP8, FP4 };
 
 struct Matrix {
     const u8 *codes;
-    const u8 *scales;
+    const u8 *scales; // where they do not lie in tiles
     u32 format;
     u32 rows;
     u32 cols;
@@ -15,9 +15,10 @@ struct Matrix {
 // Bytes of codes, and of scales, of 256 columns; and by how much chunks trade places.
 //
 // A matrix of one of these formats with a multiple of 256 columns lies in tiles of 16 rows, a strip, by a block
-// of 256 columns; the tiles of a strip follow one another. First come a tile's codes, row after row, then its
-// scales. In odd rows chunks of codes trade places, so that rows that are read together from shared memory have
-// different banks. The last strip has memory for all of its 16 rows. (The scales of FP8 lie elsewhere.)
+// of 256 columns, so that a warp asks for all of one in a line; the tiles of a strip follow one another. First
+// come a tile's codes, row after row, then its scales. In odd rows chunks of codes trade places, so that rows that
+// are read together from shared memory have different banks. The last strip has memory for all of its 16 rows.
+// (The scales of FP8 lie elsewhere.)
 template <int F> struct Widths;
 template <> struct Widths<F16> { static const u32 codes = 512, scales = 0, swap = 16; };
 template <> struct Widths<Q8_0> { static const u32 codes = 256, scales = 16, swap = 64; };

@@ -1,8 +1,8 @@
 // Weights as the tensor cores want them. A lane holds, for one row, a quarter of 256 columns: four runs
-// of 16 neighbours. Which columns make a run is a format's own affair, chosen so that what a lane loads
-// is what it decodes; the activations are looked up to match. `begin` asks for what all runs need, `fetch`
-// for the rest of one, where a run has so many bytes that not all may fit into registers; `run` decodes
-// one into eight pairs.
+// of 16 neighbours. Which columns make a run is a format's own affair, chosen so that what a lane reads
+// is what it decodes; the activations are looked up to match. Tiles wait in shared memory: `begin` reads
+// what all runs need, `fetch` the rest of one, where a run has so many bytes that not all may fit into
+// registers; `run` decodes one into eight pairs.
 //
 // What comes out is the weight times a power of two that keeps the digits of small weights: 16, for E2M1
 // codes a 16th, for halves themselves 1. `unscale` takes it out again.

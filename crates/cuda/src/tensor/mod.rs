@@ -1,8 +1,8 @@
-//! Matrices times vectors on tensor cores: weights are decoded to half precision in registers, vectors
-//! come as halves from whoever makes them, sums are floats.
+//! Matrices times vectors on tensor cores: weights come to shared memory tile by tile and are decoded to half
+//! precision in registers, vectors come as halves from whoever makes them, sums are floats.
 //!
 //! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
-//! for which there are kernels of their own, get the same bits.
+//! for which there are kernels of their own (those of Hopper in `wide`), get the same bits.
 
 pub mod wide;
 
@@ -33,8 +33,10 @@ pub const FEW: usize = 16;
 
 /// Shared memory that a warp has for pieces of weights.
 pub const ROOM: usize = 16 * 2 * (256 + 16);
-/// As much shared memory as every card has for one block.
-pub const MOST_SHARED: usize = 99 << 10;
+/// Shared memory that kernels for few vectors have without asking, and that counts: short lists.
+pub const STATIC_SHARED: usize = 256;
+/// As much as they may ask for on every card.
+pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
 pub const NEAR_LINE: usize = 512 + 16;
 /// What a warp has for two pieces of Q8_0 with one vector beside them, and what a block has for sums.

@@ -1,5 +1,5 @@
-// Blocks from the file to planes: some bytes of each block to the codes, the others to the scales; and to
-// the tiles that `matvec/weights.cuh` tells of.
+// Blocks from the file to where the kernels want them: some bytes of each block to the codes, the others to the
+// scales, which lie in the tiles that `matvec/weights.cuh` tells of, or in planes of their own.
 
 struct SplitArgs {
     const u8 *blocks;

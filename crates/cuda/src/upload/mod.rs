@@ -1,5 +1,5 @@
 //! Weights from the file to the card: through page-locked memory, by several threads, each with a
-//! stream of its own; blocks are cut into planes on the card.
+//! stream of its own; on the card blocks are cut into codes and what scales them, and most go into tiles.
 
 use std::sync::{
     Mutex,
@@ -24,9 +24,9 @@ const TILE_COLUMNS: usize = 256;
 const TILE_ROWS: usize = 16;
 
 /// How the blocks of a matrix are cut and where they go: so many bytes of each block are its codes, the others
-/// scale them. IQ2_XXS is rearranged more thoroughly, see its kernel.
+/// scale them. Both go into tiles, or codes into one plane and scales into another. IQ2_XXS is rearranged more thoroughly, see its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planes {
+pub struct Cut {
     /// Bytes of a block.
     pub block: usize,
     /// Where its codes begin.
@@ -47,9 +47,9 @@ pub struct Planes {
     kernel: Kernel,
 }
 
-impl Planes {
+impl Cut {
     /// The cut of a matrix of so many columns; what stays as it is in the file has none.
-    pub fn of(format: Format, cols: usize) -> Option<Planes> {
+    pub fn of(format: Format, cols: usize) -> Option<Cut> {
         let whole = cols.is_multiple_of(TILE_COLUMNS);
         // Columns of a block, where its codes begin, how many bytes they are, how chunks trade places.
         let (columns, codes_at, codes, swap) = match format {
@@ -80,7 +80,7 @@ impl Planes {
         };
         let flip = if format == Format::Q8_0 && whole { 0x80 } else { 0 };
         let kernel = if format == Format::Iq2Xxs { Kernel::SplitIq2 } else { Kernel::SplitBlocks };
-        Some(Planes {
+        Some(Cut {
             block,
             codes_at,
             codes,
@@ -94,8 +94,8 @@ impl Planes {
     }
 
     /// Where scales go that lie in the file beside the codes: nothing of a block is codes.
-    pub fn of_scales(&self) -> Planes {
-        Planes { block: self.scales, codes_at: self.scales, ..*self }
+    pub fn of_scales(&self) -> Cut {
+        Cut { block: self.scales, codes_at: self.scales, ..*self }
     }
 
     /// Whether the matrix lies in tiles.
@@ -103,7 +103,7 @@ impl Planes {
         self.joined > 0
     }
 
-    /// Bytes of the two planes of so many rows; tiles have their scales among their codes.
+    /// Bytes of the codes and of the scales of so many rows; tiles have their scales among their codes.
     pub fn bytes(&self, rows: usize) -> (usize, usize) {
         let blocks = |rows: usize| rows * self.per_row;
         match self.tiled() {
@@ -122,7 +122,7 @@ pub struct Job<'a> {
     /// Where scales go.
     pub scales: u64,
     /// How the blocks are cut.
-    pub planes: Option<Planes>,
+    pub cut: Option<Cut>,
 }
 
 /// As much of a job as one copy can take.
@@ -134,13 +134,13 @@ struct Part<'a> {
 
 impl<'a> Job<'a> {
     fn parts(self) -> impl Iterator<Item = Part<'a>> {
-        let unit = self.planes.map_or(1, |planes| planes.block);
+        let unit = self.cut.map_or(1, |cut| cut.block);
         let step = PIECE / unit * unit;
-        let Job { codes, scales, planes, .. } = self;
+        let Job { codes, scales, cut, .. } = self;
         self.bytes.chunks(step).enumerate().map(move |(i, bytes)| {
             // Plain bytes go where they belong, blocks are placed by the kernel.
-            let codes = if planes.is_some() { codes } else { codes + (i * step) as u64 };
-            Part { of: Job { bytes, codes, scales, planes }, first: i * (step / unit) }
+            let codes = if cut.is_some() { codes } else { codes + (i * step) as u64 };
+            Part { of: Job { bytes, codes, scales, cut }, first: i * (step / unit) }
         })
     }
 }
@@ -211,27 +211,27 @@ fn work(
         stream.finish()?;
         let len = piece.bytes.len();
         pinned.bytes_mut()[..len].copy_from_slice(piece.bytes);
-        let to = if piece.planes.is_some() { staging.address() } else { piece.codes };
+        let to = if piece.cut.is_some() { staging.address() } else { piece.codes };
         // SAFETY: a piece is no larger than the staging buffer, the target has room for all pieces of
         // its job, and this half is not written again before its stream is done.
         unsafe { stream.send(pinned, 0..len, to) }?;
-        if let Some(planes) = piece.planes {
+        if let Some(cut) = piece.cut {
             let args = SplitArgs {
                 blocks: staging.address(),
                 codes: piece.codes,
                 scales: piece.scales,
                 first: part.first as u32,
-                count: (len / planes.block) as u32,
-                block_bytes: planes.block as u32,
-                codes_at: planes.codes_at as u32,
-                codes_bytes: planes.codes as u32,
-                scales_bytes: planes.scales as u32,
-                per_row: planes.per_row as u32,
-                joined: planes.joined as u32,
-                swap: planes.swap as u32,
-                flip: planes.flip.into(),
+                count: (len / cut.block) as u32,
+                block_bytes: cut.block as u32,
+                codes_at: cut.codes_at as u32,
+                codes_bytes: cut.codes as u32,
+                scales_bytes: cut.scales as u32,
+                per_row: cut.per_row as u32,
+                joined: cut.joined as u32,
+                swap: cut.swap as u32,
+                flip: cut.flip.into(),
             };
-            stream.launch(kernels, planes.kernel, [1024, 1, 1], 256, 0, &args)?;
+            stream.launch(kernels, cut.kernel, [1024, 1, 1], 256, 0, &args)?;
         }
     }
     halves.iter().try_for_each(|(stream, ..)| stream.finish())
@@ -244,18 +244,18 @@ mod tests {
     #[test]
     fn parts_are_whole_blocks_and_cover_everything() {
         for format in Format::ALL {
-            let planes = Planes::of(format, 4096);
-            let unit = planes.map_or(1, |p| p.block);
+            let cut = Cut::of(format, 4096);
+            let unit = cut.map_or(1, |p| p.block);
             let bytes = vec![0u8; (2 * PIECE + 12345) / unit * unit];
             let parts: Vec<Part<'_>> =
-                Job { bytes: &bytes, codes: 1000, scales: 2000, planes }.parts().collect();
+                Job { bytes: &bytes, codes: 1000, scales: 2000, cut }.parts().collect();
             let (mut codes, mut first) = (1000, 0);
             for part in &parts {
                 assert_eq!((part.of.codes, part.of.scales), (codes, 2000), "{format}");
                 assert_eq!(part.of.bytes.len() % unit, 0);
                 assert_eq!(part.first, first, "{format}");
                 first += part.of.bytes.len() / unit;
-                codes += if planes.is_some() { 0 } else { part.of.bytes.len() as u64 };
+                codes += if cut.is_some() { 0 } else { part.of.bytes.len() as u64 };
             }
             assert_eq!(parts.iter().map(|p| p.of.bytes.len()).sum::<usize>(), bytes.len());
         }
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn strips_are_whole_and_what_has_no_tiles_keeps_its_bytes() {
-        let bytes = |format, rows, cols| Planes::of(format, cols).map(|p| p.bytes(rows));
+        let bytes = |format, rows, cols| Cut::of(format, cols).map(|p| p.bytes(rows));
         assert_eq!(bytes(Format::Q8_0, 17, 512), Some((32 * 544, 0)));
         assert_eq!(bytes(Format::Q8_0, 17, 96), Some((17 * 96, 17 * 6)));
         assert_eq!(bytes(Format::Iq2Xxs, 16, 256), Some((16 * 72, 0)));

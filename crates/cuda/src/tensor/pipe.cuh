@@ -1,0 +1,372 @@
+// Weights on their way to a few vectors: warps ask for them piece by piece, some pieces ahead, and multiply each
+// with its columns of all vectors. What makes a sum is told in `few.cu`.
+
+// Columns of a segment: two blocks of 256.
+static const u32 SEGMENT = 512;
+
+__device__ __forceinline__ u32 segments_of(u32 cols) { return (cols + SEGMENT - 1) / SEGMENT; }
+
+// What the compiler cannot see to be global memory.
+__device__ __forceinline__ uint4 global16(const u16 *x) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(x));
+    return v;
+}
+
+// The activations of one run of columns for 8 vectors, as the tensor product wants them.
+struct Runs {
+    uint4 low, high;
+    __device__ __forceinline__ void load(const u16 *x) { low = global16(x), high = global16(x + 8); }
+};
+
+// A run of two rows of weights with a run of activations.
+__device__ __forceinline__ void mma_run(float (&d)[4], const u32 (&a)[8], const u32 (&b)[8], uint4 low, uint4 high) {
+    mma(d, a[0], b[0], a[1], b[1], low.x, low.y);
+    mma(d, a[2], b[2], a[3], b[3], low.z, low.w);
+    mma(d, a[4], b[4], a[5], b[5], high.x, high.y);
+    mma(d, a[6], b[6], a[7], b[7], high.z, high.w);
+}
+
+// What a lane holds of 16 rows of weights: a block of two of them.
+template <int F> struct Tile {
+    Codes<F> a, b;
+    __device__ __forceinline__ void begin(const Span<F> &at) {
+        a.begin(at, 0, threadIdx.x % 4);
+        b.begin(at, 8, threadIdx.x % 4);
+    }
+    __device__ __forceinline__ void fetch(const Span<F> &at, u32 s) {
+        a.fetch(at, 0, s);
+        b.fetch(at, 8, s);
+    }
+};
+
+template <> struct Tile<OTHER> {
+    Codes<OTHER> a, b;
+};
+
+// 256 columns of a vector in shared memory, in a line of so many bytes. Chunks trade places within it, so that
+// the lanes of a row of weights have different banks, whatever the format's runs are.
+static const u32 NEAR_LINE = 512 + 16;
+
+struct Near {
+    u32 at, lane; // where the line begins; where the lane's first run would lie if it began at nothing
+    // Places of parts of a column number can be put together by exclusive or.
+    __device__ __forceinline__ static u32 place(u32 column) {
+        u32 chunk = column / 8;
+        return (chunk ^ (chunk / 8 % 4) << 1) * 16;
+    }
+};
+
+// As many activations as are asked for at once: there are no registers for more. `x` are the lane's vectors
+// in each group of 8, at its first run of a block; lanes whose vector does not exist take another one's, and
+// what comes out is not looked at.
+template <int F, int N> struct Inputs {
+    static const u32 together = N == 1 && sizeof(Tile<F>) < 192 ? 4 : 2;
+    Runs runs[N][together];
+    __device__ __forceinline__ void load(const u16 *const (&x)[N], u32 first) {
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, 0));
+    }
+    __device__ __forceinline__ void load(const Near &x, u32 first) {
+#pragma unroll
+        for (u32 s = 0; s < together; s++) {
+            u32 at = x.at + (x.lane ^ Near::place(Codes<F>::start(first + s, 0)));
+            runs[0][s].low = staged16(at), runs[0][s].high = staged16(at + 16);
+        }
+    }
+};
+
+// A run of 16 rows of weights on its way from shared memory: what must be waited for is asked for one run
+// ahead, because nothing moves across a tensor product that the compiler could move.
+template <int F> struct Coming {
+    __device__ __forceinline__ void ask(const Tile<F> &, u32, u32) {}
+    __device__ __forceinline__ void take(const Matrix &m, const Tile<F> &tile, u32 s, u32 (&a)[8], u32 (&b)[8]) const {
+        tile.a.run(m, nullptr, s, threadIdx.x % 4, a);
+        tile.b.run(m, nullptr, s, threadIdx.x % 4, b);
+    }
+};
+
+template <> struct Coming<IQ2_XXS> {
+    Codes<IQ2_XXS>::Looked a, b;
+    __device__ __forceinline__ void ask(const Tile<IQ2_XXS> &tile, u32 column, u32 s) { a = tile.a.look(column, s), b = tile.b.look(column, s); }
+    __device__ __forceinline__ void take(const Matrix &, const Tile<IQ2_XXS> &tile, u32 s, u32 (&wa)[8], u32 (&wb)[8]) const {
+        tile.a.finish(a, s, wa);
+        tile.b.finish(b, s, wb);
+    }
+};
+
+// One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
+template <int F, int N, class From, class Fetch>
+__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const From &x, Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
+    const u32 together = Inputs<F, N>::together;
+    Coming<F> coming[2];
+    fetch(0);
+    coming[0].ask(tile, column, 0);
+#pragma unroll
+    for (u32 s = 0; s < 4; s++) {
+        if (s > 0 && s % together == 0) inputs.load(x, s);
+        if (s < 3) fetch(s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
+        u32 a[8], b[8];
+        coming[s % 2].take(m, tile, s, a, b);
+#pragma unroll
+        for (int n = 0; n < N; n++) mma_run(sum[n], a, b, inputs.runs[n][s % together].low, inputs.runs[n][s % together].high);
+    }
+}
+
+// ------------------------------------------------------------------ weights on their way
+
+__device__ __forceinline__ void copy_async(void *shared, const void *global) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void copy_word_async(void *shared, const void *global) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+
+// The same, a known number of bytes further on.
+template <u32 AT> __device__ __forceinline__ void copy_further(u32 shared, const u8 *global) {
+    asm volatile("cp.async.cg.shared.global [%0 + %2], [%1 + %2], 16;" ::"r"(shared), "l"(global), "n"(AT) : "memory");
+}
+
+// A warp asks for so many bytes, a multiple of 16: `to` and `from` are the lane's.
+template <u32 BYTES, u32 AT = 0> __device__ __forceinline__ void ask_line(u32 to, const u8 *from) {
+    if constexpr (AT + 512 <= BYTES) {
+        copy_further<AT>(to, from);
+        ask_line<BYTES, AT + 512>(to, from);
+    } else if constexpr (AT < BYTES) {
+        if (threadIdx.x % 32 < (BYTES - AT) / 16) copy_further<AT>(to, from);
+    }
+}
+
+// The compiler would rather compute a number anew than keep it in a register; this one it has to keep.
+template <class T> __device__ __forceinline__ void keep_at_hand(T &x) {
+    if constexpr (sizeof(T) == 8)
+        asm("" : "+l"(x));
+    else
+        asm("" : "+r"(x));
+}
+
+// 16 rows of weights, from their first column.
+template <int F> struct Strip {
+    const u8 *tiles, *beside; // `beside`: the scales of FP8
+    __device__ __forceinline__ Strip(const Matrix &m, u32 row)
+        : tiles(m.codes + (u64)(row / 16) * (m.cols / 256) * TILE_BYTES<F>), beside(F == FP8 ? scales_of_128(m, row) : nullptr) {}
+};
+
+template <> struct Strip<OTHER> {
+    Matrix m;
+    u32 row;
+    __device__ __forceinline__ Strip(const Matrix &of, u32 first) : m(of), row(first) {}
+};
+
+// What a warp keeps of weights at a time: of each of M matrices that meet the same columns a tile, or, of one of
+// few bits, the two of a segment.
+template <int F, int M = 1> struct Piece {
+    static const u32 blocks = M == 1 && Widths<F>::codes <= 64 ? 2 : 1, per_segment = 2 / blocks;
+    static const u32 each = blocks * TILE_BYTES<F>, bytes = M * each;
+};
+
+// What a warp has for the pieces of one format, and how many of them fit.
+static const u32 ROOM = 16 * 2 * (256 + 16);
+template <int F, u32 OF = ROOM> constexpr int DEPTH = OF / Piece<F>::bytes < 4 ? OF / Piece<F>::bytes : 4;
+template <u32 OF> constexpr int DEPTH<OTHER, OF> = 1;
+
+template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
+    u32 g = threadIdx.x % 32 / 4;
+    Tile<OTHER> tile;
+    tile.a.row = min(of.row + g, of.m.rows - 1), tile.b.row = min(of.row + g + 8, of.m.rows - 1);
+    tile.a.block = tile.b.block = block;
+    Inputs<OTHER, N> inputs;
+    inputs.load(x, 0);
+    few_block<OTHER, N>(of.m, tile, x, inputs, 0, sum, [](u32) {});
+}
+
+// A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
+// is: the strip of each of M matrices, its number among the strip's, where its columns begin; `next` goes to the
+// next. Of up to X vectors what a piece is multiplied with comes beside it: a load would have to queue behind
+// all weights that have been asked for. Where X is 0 there are too many vectors for that.
+template <int F, int M, int D, int X, class Walk> struct Pipe {
+    using P = Piece<F, M>;
+    static const u32 line = X * NEAR_LINE, slot_bytes = P::bytes + P::blocks * line;
+
+    u32 to;            // where the lane copies
+    Span<F> span;      // what it reads
+    u32 blocks, count; // of the matrices' columns; of segments
+    Walk here, ahead;
+    u32 asked, ask_slot, slot;
+    const u16 *vector; // the lane's
+    u32 vectors;       // 0: not there yet
+
+    __device__ __forceinline__ Pipe(u8 *room, u32 blocks, u32 count, const Walk &walk)
+        : to(shared_address(room)), span(to, to + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), blocks(blocks), count(count), here(walk), ahead(walk),
+          asked(0), ask_slot(0), slot(0), vectors(0) {
+        keep_at_hand(to), keep_at_hand(span.codes), keep_at_hand(span.scales);
+        if (Widths<F>::swap) keep_at_hand(span.traded);
+    }
+
+    // Asks for a block of the vectors, of which each four lanes know one.
+    __device__ __forceinline__ void ask_vectors(u32 at, u32 column) {
+        u32 lane = threadIdx.x % 32;
+        at += Near::place(8 * lane), column += 8 * lane;
+#pragma unroll
+        for (int v = 0; v < X; v++) {
+            const u16 *from = X > 1 ? (const u16 *)__shfl_sync(FULL, (u64)vector, 4 * v) : vector;
+            if ((u32)v < vectors) copy_further<0>(at + v * NEAR_LINE, (const u8 *)(from + column));
+        }
+    }
+
+    __device__ __forceinline__ void ask_vectors_of(const Walk &walk, u32 block, u32 at) {
+#pragma unroll
+        for (u32 k = 0; k < P::blocks; k++)
+            if (block + k < blocks) ask_vectors(at + P::bytes + k * line, walk.column() + 256 * (block + k - 2 * walk.segment));
+    }
+
+    __device__ __forceinline__ void ask() {
+        if (asked < count * P::per_segment) {
+            u32 block = 2 * ahead.segment + asked % P::per_segment, begin = to + ask_slot * slot_bytes, at = begin + threadIdx.x % 32 * 16;
+            if (block < blocks) {
+#pragma unroll
+                for (int m = 0; m < M; m++, at += P::each) {
+                    const u8 *from = ahead.strip(m).tiles + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16);
+                    if (P::blocks > 1 && block + 1 == blocks)
+                        ask_line<TILE_BYTES<F>>(at, from);
+                    else
+                        ask_line<P::each>(at, from);
+                }
+                if (X > 0 && vectors > 0) ask_vectors_of(ahead, block, begin);
+            }
+            asked++;
+            if (P::per_segment == 1 || asked % 2 == 0) ahead.next();
+            ask_slot = ask_slot + 1 < D ? ask_slot + 1 : 0;
+        }
+        copies_begun();
+    }
+
+    // Asks for the first weights; what they are multiplied with need not be there yet.
+    __device__ __forceinline__ void begin() {
+#pragma unroll
+        for (u32 i = 0; i < D; i++) ask();
+    }
+
+    // The vectors are there, before or after `begin`. `input` is the lane's: of the first `X`, or fewer.
+    __device__ __forceinline__ void tell(const u16 *input, u32 how_many) {
+        vector = input, vectors = how_many;
+        Walk walk = here;
+#pragma unroll
+        for (u32 i = 0; i < D; i++)
+            if (i < asked) {
+                u32 block = 2 * walk.segment + i % P::per_segment;
+                if (block < blocks) ask_vectors_of(walk, block, to + i * slot_bytes);
+                if (P::per_segment == 1 || i % 2 == 1) walk.next();
+            }
+        copies_begun();
+    }
+
+    // `input` are the lane's vectors, `column` its part of a table; `done(walk, m, sums)` takes what has come out
+    // of a segment of matrix m. So many copies as `BEHIND` says were begun behind all of this pipe's.
+    template <int N, int BEHIND = 0, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
+        const Matrix not_needed = {};
+        const u16 *mine[N];
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            mine[n] = input[n] + Codes<F>::start(0, threadIdx.x % 4);
+            if (X == 0) keep_at_hand(mine[n]);
+        }
+        Near near = {0, Near::place(Codes<F>::start(0, threadIdx.x % 4))};
+        u32 row = min(threadIdx.x % 32 / 4, vectors - 1) * NEAR_LINE;
+        for (u32 i = 0; i < count; i++) {
+            float sum[M][N][4] = {};
+#pragma unroll 1
+            for (u32 k = 0; k < 2; k++) {
+                u32 block = 2 * here.segment + k, within = P::blocks > 1 ? k : 0;
+                if (block < blocks) {
+                    const u16 *x[N];
+                    Inputs<F, N> inputs;
+                    if constexpr (X == 0) {
+#pragma unroll
+                        for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
+                        inputs.load(x, 0);
+                    }
+                    if (within == 0) {
+                        if (X > 0 && i == 0 && k == 0)
+                            copies_done<BEHIND>();
+                        else
+                            copies_done<D - 1>();
+                        __syncwarp();
+                    }
+                    if constexpr (X > 0) {
+                        near.at = to + slot * slot_bytes + P::bytes + within * line + row;
+                        inputs.load(near, 0);
+                    }
+                    Span<F> at = span.further(slot * slot_bytes + within * TILE_BYTES<F>);
+#pragma unroll
+                    for (int m = 0; m < M; m++) {
+                        if (F == FP8) at.beside = here.strip(m).beside + 2 * block;
+                        Tile<F> tile;
+                        tile.begin(at);
+                        auto fetch = [&](u32 s) { tile.fetch(at, s); };
+                        if constexpr (X > 0) {
+                            if (m > 0 && Inputs<F, N>::together < 4) inputs.load(near, 0);
+                            few_block<F, N>(not_needed, tile, near, inputs, column, sum[m], fetch);
+                        } else {
+                            if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
+                            few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], fetch);
+                        }
+                        at = at.further(P::each);
+                    }
+                }
+                if (within + 1 < P::blocks) continue;
+                __syncwarp();
+                ask();
+                slot = slot + 1 < D ? slot + 1 : 0;
+            }
+#pragma unroll
+            for (int m = 0; m < M; m++) done(here, m, sum[m]);
+            here.next();
+        }
+    }
+};
+
+template <int M, int D, int X, class Walk> struct Pipe<OTHER, M, D, X, Walk> {
+    u32 blocks, count;
+    Walk here;
+
+    __device__ __forceinline__ Pipe(u8 *, u32 blocks, u32 count, const Walk &walk) : blocks(blocks), count(count), here(walk) {}
+
+    __device__ __forceinline__ void begin() {}
+    __device__ __forceinline__ void tell(const u16 *, u32) {}
+
+    template <int N, int BEHIND = 0, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
+        const u16 *mine[N];
+#pragma unroll
+        for (int n = 0; n < N; n++) mine[n] = input[n] + Codes<OTHER>::start(0, threadIdx.x % 4);
+        for (u32 i = 0; i < count; i++) {
+            for (int m = 0; m < M; m++) {
+                float sum[N][4] = {};
+                for (u32 k = 0; k < 2 && 2 * here.segment + k < blocks; k++) {
+                    const u16 *x[N];
+#pragma unroll
+                    for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
+                    multiply_other<N>(here.strip(m), 2 * here.segment + k, x, sum);
+                }
+                done(here, m, sum);
+            }
+            here.next();
+        }
+    }
+};
+
+// Every `step`th segment of one strip.
+template <int F> struct StripWalk {
+    Strip<F> of;
+    u32 segment, step;
+    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
+    __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
+    __device__ __forceinline__ void next() { segment += step; }
+};
