@@ -169,7 +169,8 @@ fn on_a_card(
         card => card?,
     };
     let options = cuda_options(setup);
-    let memory = memory_plan(model, &options, setup.chunk.unwrap_or(options.chunk()))?;
+    let chunk = setup.chunk.unwrap_or(options.chunk());
+    let memory = memory_plan(card.info(), model, &options, chunk)?;
     let (name, free, context) = (&card.info().name, card.free_memory()?, context as u64);
     memory
         .check(free, 1, context)

@@ -69,7 +69,7 @@ impl CudaExecutor {
         let shape = Shape::new(config, formats, &options);
         let frequencies = Frequencies::new(&config.rope);
 
-        let plan = memory_plan(&model, &options, options.rows)?;
+        let plan = memory_plan(card.info(), &model, &options, options.rows)?;
         let (wanted, free) = (plan.bytes(0, 0), card.free_memory()?);
         if wanted > free {
             return Err(CudaError::OutOfMemory { what: "the model", wanted, free });

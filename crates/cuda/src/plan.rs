@@ -46,6 +46,7 @@ impl Card {
 
 /// The plan for a model on a card, with sessions that are read `chunk` tokens at a time.
 pub fn memory_plan(
+    card: &DeviceInfo,
     model: &Model,
     options: &CudaOptions,
     chunk: usize,
@@ -63,7 +64,7 @@ pub fn memory_plan(
         true => most_scores(options.fast, options.longest_slice(), config.max_context),
         false => 0,
     };
-    let room = Room::new(options, &shape, floats(model, options.fast));
+    let room = Room::new(card, options, &shape, floats(model, options.fast));
     // What of the rings is on its way to the host, for a boundary or a session that travels.
     let leaving = shape.arena_bytes;
     let scratch = [Scratch::bytes(config, room), undo, told, scores.saturating_mul(4), leaving]
@@ -126,6 +127,10 @@ mod tests {
 
     use super::*;
 
+    fn card(capability: u32) -> DeviceInfo {
+        DeviceInfo { name: String::new(), memory: 0, capability, multiprocessors: 132 }
+    }
+
     fn fixture() -> Model {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
         Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap()
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn weights_are_planned_as_they_are_in_the_file_and_a_little_more() {
         let model = fixture();
-        let plan = memory_plan(&model, &CudaOptions::default(), 512).unwrap();
+        let plan = memory_plan(&card(90), &model, &CudaOptions::default(), 512).unwrap();
         let file: u64 = model.weights.matrices().map(bytes).sum();
         assert!(plan.weights >= file + DRAWER as u64, "{} of {file}", plan.weights);
         let matrices =
@@ -147,8 +152,11 @@ mod tests {
     fn what_grows_with_an_option_is_planned_to_grow() {
         let model = fixture();
         let usual = CudaOptions::default();
-        let plan = |options, chunk| memory_plan(&model, &options, chunk).unwrap();
+        let plan = |options, chunk| memory_plan(&card(80), &model, &options, chunk).unwrap();
         let base = plan(usual, 1);
+        let packs =
+            memory_plan(&card(90), &model, &CudaOptions { fast: true, ..usual }, 1).unwrap();
+        assert!(packs.scratch > plan(CudaOptions { fast: true, ..usual }, 1).scratch);
         assert!(base.scratch > DRIVER_BYTES);
         assert!(plan(CudaOptions { fast: true, ..usual }, 1).scratch > base.scratch);
         assert!(plan(CudaOptions { rows: 2048, ..usual }, 1).scratch < base.scratch);
@@ -166,7 +174,7 @@ mod tests {
         assert_eq!(forgetful, base.session, "boundaries are the host's");
         // Of each ring no more is saved than it holds, however long the chunk.
         assert_eq!(plan(usual, 1 << 20).scratch, plan(usual, 1 << 21).scratch);
-        memory_plan(&model, &CudaOptions { rows: 0, ..usual }, 1).unwrap_err();
+        memory_plan(&card(80), &model, &CudaOptions { rows: 0, ..usual }, 1).unwrap_err();
     }
 
     #[test]
@@ -194,7 +202,7 @@ mod tests {
     #[test]
     fn a_card_that_is_too_small_is_told_by_how_much() {
         let model = fixture();
-        let plan = memory_plan(&model, &CudaOptions::default(), 512).unwrap();
+        let plan = memory_plan(&card(90), &model, &CudaOptions::default(), 512).unwrap();
         let refusal = plan.check(plan.weights, 1, 4096).unwrap_err().to_string();
         assert!(refusal.contains("the model alone does not fit"), "{refusal}");
         let room = plan.bytes(1, 2048);

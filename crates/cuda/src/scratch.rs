@@ -4,14 +4,14 @@ use ds4_model::{Compression, Config};
 
 use crate::{
     attend,
-    device::{Buffer, Device},
+    device::{Buffer, Device, DeviceInfo},
     experts::tensor,
     hyper, indexer,
     options::{CudaError, CudaOptions},
     round::most_wanted,
     sample,
     slot::Shape,
-    tensor::wide::packed_bytes,
+    tensor::wide,
 };
 
 /// Rows that attention takes together: its sums are the largest working memory of a row.
@@ -30,6 +30,8 @@ pub struct Room {
     pub floats: Floats,
     /// Bytes of a row of the window; 0 if none ever waits for its place in a ring.
     pub waiting: usize,
+    /// Whether vectors are packed.
+    pub packs: bool,
 }
 
 /// Whether vectors that are wide, and often wanted as halves alone, are wanted as floats too.
@@ -44,11 +46,11 @@ pub struct Floats {
 }
 
 impl Room {
-    /// What the options ask for.
-    pub fn new(options: &CudaOptions, shape: &Shape, floats: Floats) -> Room {
+    /// What the options ask for, on a card.
+    pub fn new(card: &DeviceInfo, options: &CudaOptions, shape: &Shape, floats: Floats) -> Room {
         let (rows, slice, fast) = (options.rows, options.longest_slice(), options.fast);
         let waiting = if shape.at_once(rows) { 0 } else { shape.formats.attention.bytes as usize };
-        Room { rows, slice, fast, floats, waiting }
+        Room { rows, slice, fast, floats, waiting, packs: wide::suits(card) }
     }
 }
 
@@ -164,7 +166,7 @@ impl Scratch {
 
     /// Where everything lies, counted from the beginning, and how much it is.
     fn lay_out(c: &Config, room: Room) -> (Scratch, usize) {
-        let Room { rows, slice, fast, floats, waiting } = room;
+        let Room { rows, slice, fast, floats, waiting, packs } = room;
         let wanted = most_wanted(rows);
         // Nothing lies at the beginning: 0 stands for what is not there.
         let mut bytes = 256usize;
@@ -234,7 +236,8 @@ impl Scratch {
                 packed: {
                     let inputs = c.hidden.max(c.expert_hidden);
                     let width = c.q_width().max(c.o_low_width()).max(inputs);
-                    take(1, packed_bytes(rows, width, (pairs, c.experts, inputs)))
+                    let bytes = wide::packed_bytes(rows, width, (pairs, c.experts, inputs));
+                    take(if packs { 1 } else { 0 }, bytes)
                 },
             };
         }
@@ -312,7 +315,7 @@ mod tests {
         let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
         let room = |fast, floats| {
             let floats = Floats { heads: floats, low: floats, middle: floats };
-            Room { rows: 700, slice: 32, fast, floats, waiting: 584 }
+            Room { rows: 700, slice: 32, fast, floats, waiting: 584, packs: true }
         };
         // Exact: no halves. Fast, and nobody wants floats: three places fewer.
         for (fast, floats, missing) in [(false, true, 10), (true, true, 0), (true, false, 3)] {

@@ -89,7 +89,7 @@ impl Step {
         experts::tensor::prepare(device, kernels)?;
         attend::tensor::prepare(device, kernels)?;
         let fast = options.fast;
-        let room = Room::new(options, shape, floats(model, fast));
+        let room = Room::new(device.info(), options, shape, floats(model, fast));
         let scratch = Scratch::new(device, config, room)?;
         let told = round::upload_bytes(room.rows, frequencies);
         let wanted = most_wanted(room.rows);
