@@ -30,12 +30,12 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
-// What a warp has for its pieces. Those of the formats of few bits, for which there are kernels, are small.
-// Two of M matrices, and beside them of up to X vectors.
+// What a warp has for its pieces. Of a format for which there is a kernel: two of M matrices, and beside them of up
+// to X vectors.
 template <int F, int M, int X> constexpr u32 ROOM_OF = 2 * (Piece<F, M>::bytes + Piece<F, M>::blocks * X * NEAR_LINE);
 template <int M, int X> constexpr u32 ROOM_OF<ANY, M, X> = ROOM;
 
-// Vectors of an item whose pieces come beside those of the weights.
+// How many vectors of an item, and of one row, come beside the weights; 0: they are loaded.
 template <int F> constexpr int ITEM_VECTORS = F == ANY ? 0 : 3;
 template <int F> constexpr int ONE_VECTOR = F == ANY ? 0 : 1;
 

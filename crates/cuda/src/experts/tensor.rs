@@ -10,7 +10,7 @@ use crate::{
     scratch::Halves,
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, NEAR_LINE,
-        NEAR_ROOM, ROOM, STATIC_SHARED, knows, many_shared, segments, tiles,
+        NEAR_ROOM, ROOM, STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
         wide::{self, PackArgs, WideArgs},
     },
 };
@@ -81,11 +81,6 @@ const RESIDENT: usize = 2;
 /// sums of more.
 const MOST_PASSES: usize = 3;
 
-/// Bytes of the table that a format is decoded with.
-fn table_bytes(format: u32) -> usize {
-    if format == Format::Iq2Xxs as u32 { 256 * 8 * 16 } else { 0 }
-}
-
 /// What `RouterAndSharedQ8` may take, on cards that have so much.
 const MUCH_SHARED: usize = 160 << 10;
 
@@ -147,9 +142,10 @@ const fn output_room(vectors: usize) -> (Format, usize) {
     (Format::Q2K, 2 * (2 * 16 * (64 + 20) + 2 * vectors * NEAR_LINE))
 }
 
-/// Vectors of an item, where what a piece is multiplied with comes beside it; otherwise.
-const NEAR_VECTORS: usize = 3;
+/// Vectors of an item.
 const ITEM_VECTORS: usize = 8;
+/// The same where they come beside the weights of gate and up, as in the kernel: more would not fit.
+const NEAR_VECTORS: usize = 3;
 
 /// Bytes of the pieces that the warps of a block hold of a format: there are kernels for one.
 fn rooms(format: u32, (known, room): (Format, usize)) -> usize {

@@ -63,6 +63,11 @@ pub fn many_shared(format: u32, vectors: usize) -> usize {
     MANY_ROWS * encoded.map_or(0, |(_, bytes)| *bytes) + vectors * BLOCK * size_of::<u16>()
 }
 
+/// Shared memory of the table that a format is decoded with.
+pub fn table_bytes(format: u32) -> usize {
+    if format == Format::Iq2Xxs as u32 { 256 * 8 * 16 } else { 0 }
+}
+
 /// How many segments a sum of so many columns has.
 pub fn segments(cols: usize) -> usize {
     cols.div_ceil(SEGMENT)

@@ -129,7 +129,7 @@ __device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_g
 
 template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
-// The same, a known number of bytes further on.
+// As `copy_async`, a known number of bytes further on.
 template <u32 AT> __device__ __forceinline__ void copy_further(u32 shared, const u8 *global) {
     asm volatile("cp.async.cg.shared.global [%0 + %2], [%1 + %2], 16;" ::"r"(shared), "l"(global), "n"(AT) : "memory");
 }

@@ -3,7 +3,7 @@
 
 use ds4_quant::Format;
 
-use super::{ENCODED, HalfProduct, MANY_ROWS};
+use super::{ENCODED, HalfProduct, MANY_ROWS, table_bytes};
 use crate::{
     device::{Args, Device, DeviceInfo, Kernel, Kernels},
     matvec::{MatrixRef, ProductList, StackRef},
@@ -24,8 +24,6 @@ pub const SIDE_BY_SIDE: usize = 8;
 const PACK_COLUMNS: usize = 1024;
 /// Blocks of columns of its rows that a warp has room for.
 const DEPTH: usize = 2;
-/// The table that IQ2_XXS is decoded with.
-const TABLE: usize = 256 * 8 * 16;
 /// Blocks that take the same rows of weights come one after another, this many at most: so what blocks that run
 /// at the same time read, vectors and weights, is little.
 const NEIGHBOURS: usize = 16;
@@ -158,8 +156,7 @@ pub fn knows(format: u32) -> bool {
 /// Shared memory of a block.
 fn shared(format: Format) -> usize {
     let bytes = ENCODED.iter().find(|(known, _)| *known == format).map_or(0, |(_, bytes)| *bytes);
-    let table = if format == Format::Iq2Xxs { TABLE } else { 0 };
-    table + RING + DEPTH * ROWS * bytes
+    table_bytes(format as u32) + RING + DEPTH * ROWS * bytes
 }
 
 /// Asks for the shared memory that the kernels need.
