@@ -1,5 +1,5 @@
 //! Whether card and processor agree on a model: the relative distance of their logits after each of
-//! a few tokens, in full precision, and of the card's fast way from its own full precision.
+//! a few tokens, in full precision; and of each one's fast way from its own full precision.
 //!
 //! `cargo run --release -p ds4-cuda --example agree -- FILE [TOKENS]`
 
@@ -20,13 +20,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let token = |i: usize| ((i * i * 31 + i * 17) % model.config.vocab) as u32;
     let tokens: Vec<u32> = (0..count).map(token).collect();
 
-    let options = CpuOptions { activations: Activations::Exact, ..CpuOptions::default() };
-    let cpu = evaluate(&mut CpuExecutor::new(Arc::clone(&model), options)?, &tokens)?;
+    let on_cpu = |activations| {
+        let options = CpuOptions { activations, ..CpuOptions::default() };
+        evaluate(&mut CpuExecutor::new(Arc::clone(&model), options)?, &tokens)
+    };
+    let (cpu, bytes) = (on_cpu(Activations::Exact)?, on_cpu(Activations::Int8)?);
     let exact = CudaOptions::default();
     let cuda = evaluate(&mut CudaExecutor::new(Arc::clone(&model), exact)?, &tokens)?;
     let fast = CudaOptions { fast: true, ..exact };
     let fast = evaluate(&mut CudaExecutor::new(Arc::clone(&model), fast)?, &tokens)?;
-    for (what, a, b) in [("cuda from cpu", &cuda, &cpu), ("fast from exact", &fast, &cuda)] {
+    let pairs = [
+        ("cuda from cpu", &cuda, &cpu),
+        ("cuda fast from exact", &fast, &cuda),
+        ("cpu fast from exact", &bytes, &cpu),
+    ];
+    for (what, a, b) in pairs {
         let mut distances: Vec<f64> = a.rows().zip(b.rows()).map(|(a, b)| distance(a, b)).collect();
         distances.sort_by(f64::total_cmp);
         let (median, largest) = (distances[count / 2], distances[count - 1]);
