@@ -32,7 +32,7 @@ const HOT: &[&str] = &[
     "index_top",
     "keep_rows",
     "settle_rows",
-    "half_products_1_q8",
+    "half_products_1",
     "half_products_8",
     "half_products_8_q8",
     "half_experts_in_1_iq2",

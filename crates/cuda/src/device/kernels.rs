@@ -34,7 +34,7 @@ kernels! {
     HyperTogether = "hyper_together",
     Products1 = "products_1",
     Products8 = "products_8",
-    HalfProducts1Q8 = "half_products_1_q8",
+    HalfProducts1 = "half_products_1",
     HalfProducts8 = "half_products_8",
     HalfProducts8Q8 = "half_products_8_q8",
     HalfProducts16 = "half_products_16",

@@ -128,7 +128,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
         if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, false, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {

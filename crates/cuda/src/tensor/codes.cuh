@@ -133,12 +133,15 @@ template <> struct Codes<Q8_0> {
     __device__ __forceinline__ void begin(const Span<Q8_0> &at, u32 rows, u32) { scales = staged16(at.scales_of(rows)); }
     __device__ __forceinline__ void fetch(const Span<Q8_0> &at, u32 rows, u32 s) { q[s] = at.chunk(rows, 64 * s); }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
-        u32 scale = pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN);
+        decode(q[s], pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN), w);
+    }
+    // `scale`: 16 times the run's, twice.
+    __device__ __forceinline__ static void decode(uint4 run, u32 scale, u32 (&w)[8], u32 from_1024 = FROM_1024) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            u32 four = word(q[s], i); // 128 more
-            w[2 * i] = pair_mul(pair_sub(bytes_above_1024<0>(four), 0x64806480u), scale);
-            w[2 * i + 1] = pair_mul(pair_sub(bytes_above_1024<1>(four), 0x64806480u), scale);
+            u32 four = word(run, i); // 128 more
+            w[2 * i] = pair_mul(pair_sub(bytes_above_1024<0>(four, from_1024), 0x64806480u), scale);
+            w[2 * i + 1] = pair_mul(pair_sub(bytes_above_1024<1>(four, from_1024), 0x64806480u), scale);
         }
     }
 };
