@@ -3,8 +3,8 @@
 // room beside them and ask for their weights ahead.
 //
 // A warp has room for one piece: 16 rows of as many columns as fit into it, a tile of Q8_0 or half a tile of
-// halves. It takes the piece into registers, asks for the next one into the same room, and then multiplies. The
-// vector comes once for a block.
+// halves. It takes the piece into registers, asks for the next one into the same room, and then multiplies. So two
+// pieces are there before the vector is, which comes once for a block.
 
 struct OneProduct {
     HalfProduct of;
@@ -67,6 +67,8 @@ template <int F> struct OnePiece {
 
 __device__ __forceinline__ void stage4(u32 at, float x) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(x) : "memory"); }
 
+__device__ __forceinline__ void stage16(u32 at, uint4 x) { asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory"); }
+
 // What block `block` of a product does.
 template <int F> __device__ __forceinline__ void one_product(const OneProduct &p, u32 block, u32 rooms) {
     const u32 pieces = Widths<F>::codes / PIECE_ROW, runs = 4 / pieces;
@@ -83,44 +85,67 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     const u8 *item = of.m.codes + ((u64)(top + tile) * blocks + 2 * segment) * TILE_BYTES<F>;
     // A number that the compiler would move to where it is needed each time, if it knew it.
     u32 from = lane / 16 * Widths<F>::codes + lane % 16 * 16, from_1024 = threadIdx.x < of.m.cols ? FROM_1024 : 0;
-    if (warp < items) ask_piece<F>(room + to, item + from);
+    // An item's sums go where no other's do, and say which it is.
+    u32 put = sums + warp * 64, end = sums + items * 64, k = 1, at;
+    bool last;
+    OnePiece<F> piece;
+    // Takes the k-th piece of an item into registers, and asks for the next.
+    auto take = [&] {
+        copies_arrived();
+        __syncwarp();
+        piece.load(room, codes, scales);
+        __syncwarp();
+        u32 next = k / pieces * TILE_BYTES<F> + k % pieces * PIECE_ROW;
+        at = vector + segment * (2 * SEGMENT) + (k - 1) * (SEGMENT / pieces);
+        last = k == (2 * segment + 2 > blocks ? pieces : 2 * pieces);
+        k++;
+        if (last) {
+            segment += step, k = 1;
+            bool around = segment >= segments;
+            item += p.onward[around], next = 0;
+            if (around) segment -= segments;
+        }
+        if (!last || put + FEW_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
+    };
+    if (put < end) {
+        ask_piece<F>(room + to, item + from);
+        take();
+    }
     const u16 *x = p.of.x;
     if (of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
     await();
-    for (u32 i = threadIdx.x; i < blocks * 32; i += blockDim.x) copy_further<0>(vector + i * 16, (const u8 *)(x + i * 8));
-    copies_arrived();
-    __syncthreads();
+    // By way of registers: who waits for a copy waits for those before it, too.
 #pragma unroll 1
-    for (u32 put = sums + warp * 64, end = sums + items * 64; put < end; put += FEW_WARPS * 64) {
-        float sum[4] = {};
-        u32 at = vector + segment * (2 * SEGMENT), count = 2 * segment + 2 > blocks ? pieces : 2 * pieces;
-#pragma unroll 1
-        for (u32 k = 1; k <= count; k++) {
-            copies_arrived();
-            __syncwarp();
-            OnePiece<F> piece;
-            piece.load(room, codes, scales);
-            __syncwarp();
-            u32 next = k / pieces * TILE_BYTES<F> + k % pieces * PIECE_ROW;
-            if (k == count) {
-                segment += step;
-                bool around = segment >= segments;
-                item += p.onward[around], next = 0;
-                if (around) segment -= segments;
-            }
-            if (k < count || put + FEW_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
+    for (u32 i = threadIdx.x; i < blocks * 32; i += 4 * 32 * FEW_WARPS) {
+        uint4 part[4];
 #pragma unroll
-            for (u32 s = 0; s < runs; s++, at += 128) {
-                uint4 low = staged16(at + t * 32), high = staged16(at + t * 32 + 16);
-                u32 a[8], b[8];
-                piece.run(s, from_1024, a, b);
-                mma_run(sum, a, b, low, high);
-            }
-        }
-        if (t == 0) stage4(put + g * 4, sum[0]), stage4(put + g * 4 + 32, sum[2]);
+        for (u32 j = 0; j < 4; j++)
+            if (i + j * 32 * FEW_WARPS < blocks * 32) part[j] = global16(x + (i + j * 32 * FEW_WARPS) * 8);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++)
+            if (i + j * 32 * FEW_WARPS < blocks * 32) stage16(vector + (i + j * 32 * FEW_WARPS) * 16, part[j]);
     }
     __syncthreads();
-    for (u32 o = threadIdx.x; o < p.tiles * 16; o += blockDim.x) {
+    float sum[4] = {};
+#pragma unroll 1
+    while (put < end) {
+#pragma unroll
+        for (u32 s = 0; s < runs; s++) {
+            uint4 low = staged16(at + t * 32 + s * 128), high = staged16(at + t * 32 + s * 128 + 16);
+            u32 a[8], b[8];
+            piece.run(s, from_1024, a, b);
+            mma_run(sum, a, b, low, high);
+        }
+        if (last) {
+            if (t == 0) stage4(put + g * 4, sum[0]), stage4(put + g * 4 + 32, sum[2]);
+            put += FEW_WARPS * 64;
+            if (put >= end) break;
+            sum[0] = sum[1] = sum[2] = sum[3] = 0.0f;
+        }
+        take();
+    }
+    __syncthreads();
+    for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * FEW_WARPS) {
         u32 row = top * 16 + o, mine = sums + (o / 16 * segments * 16 + o % 16) * 4;
         if (row >= of.m.rows) break;
         float y = 0.0f;
