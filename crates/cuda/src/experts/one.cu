@@ -1,7 +1,4 @@
-// The experts of one row, side by side; and the router, of several rows too.
-
-// How many vectors come beside the weights; 0: they are loaded.
-template <int F> constexpr int ONE_VECTOR = F == ANY ? 0 : 1;
+// The experts of one row, side by side, in any format; and the router, of several rows too.
 
 // The router's product, and the inner vectors of the shared expert, which nobody has to choose. The last of
 // the router's blocks chooses the others, while the shared expert is still at work.
@@ -51,7 +48,7 @@ template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsA
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F, ONE_VECTOR<F>>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
+    few_inner<F, 0>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -75,64 +72,43 @@ template <int F> struct OuterWalk {
 static const u32 MOST_USED = 32;
 
 // A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
-// warps one of the shared expert, whose weights are asked for before anything has been chosen; where the
-// format is known, they are of Q8_0.
+// warps one of the shared expert, whose weights are asked for before anything has been chosen.
 template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 picks[MOST_USED];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
-    u8 *rooms = (u8 *)behind_table(shared_memory, e.down.first.format);
+    u8 *rooms = (u8 *)behind_table(shared_memory, e.down.first.format), *room = rooms + threadIdx.x / 32 * ROOM;
     u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
     u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    const int X = ONE_VECTOR<F>;
-    const u32 each = ROOM_OF<F, 1, X>, each_beside = F == ANY ? 0 : NEAR_ROOM;
-    u8 *room = rooms + warp * each, *beside = rooms + FEW_WARPS * each;
-    float *outputs = (float *)(beside + sharers(e.inner) * each_beside); // [used + 1][segments][16]
-    beside = F == ANY ? room : beside + warp * each_beside;
+    float *outputs = (float *)(rooms + FEW_WARPS * ROOM); // [used + 1][segments][16]
     const u16 *const middle[1] = {a.middle}, *const shared_middle[1] = {a.middle + (u64)used * e.inner};
     auto put = [&](u32 task, const float (&sum)[1][4]) {
         float *at = outputs + task * 16 + g;
         if (threadIdx.x % 4 == 0) at[0] = sum[0][0], at[8] = sum[0][2];
     };
-    auto ready = [&] {
-        if (has_table(e.down.first.format)) fill(*table);
-        await();
-        if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];
-        __syncthreads();
-    };
     auto done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
     auto shared_done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
-#define OWN(G) Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
-#define BODY(G)                                                                                                                         \
-    {                                                                                                                                   \
-        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
-        of_shared.begin();                                                                                                              \
-        ready();                                                                                                                        \
-        if constexpr (F != ANY) {                                                                                                       \
-            of_shared.tell(shared_middle[0], 1);                                                                                        \
-            OWN(F);                                                                                                                     \
-            pipe.tell(middle[0], 1);                                                                                                    \
-            pipe.begin();                                                                                                               \
-            of_shared.template end<1, 3>(shared_middle, 0, shared_done);                                                                \
-            pipe.template end<1, 1>(middle, column_of(table), done);                                                                               \
-        } else {                                                                                                                        \
-            of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
-        }                                                                                                                               \
+#define BODY(G)                                                                                                           \
+    {                                                                                                                     \
+        Pipe<G, 1, DEPTH<G>, 0, StripWalk<G>> pipe(room, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        pipe.begin();                                                                                                     \
+        if (has_table(e.down.first.format)) fill(*table);                                                                 \
+        await();                                                                                                          \
+        if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];                                               \
+        __syncthreads();                                                                                                  \
+        pipe.template end<1>(shared_middle, 0, shared_done);                                                              \
     }
-    FOR_CODES_OF((F == ANY ? ANY : Q8_0), e.shared_down.format, BODY)
+    FOR_CODES(e.shared_down.format, BODY)
 #undef BODY
-    if constexpr (F == ANY) {
-#define BODY(G)                                    \
-    {                                              \
-        OWN(G);                                    \
-        pipe.begin();                              \
-        pipe.template end<1>(middle, column_of(table), done); \
+#define BODY(G)                                                                                                                 \
+    {                                                                                                                           \
+        Pipe<G, 1, DEPTH<G>, 0, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row)); \
+        pipe.begin();                                                                                                           \
+        pipe.template end<1>(middle, column_of(table), done);                                                                   \
     }
-        FOR_EXPERT_CODES(e.down.first.format, BODY)
+    FOR_EXPERT_CODES_OF(F, e.down.first.format, BODY)
 #undef BODY
-    }
-#undef OWN
     __syncthreads();
     u32 d = row + threadIdx.x;
     if (threadIdx.x >= 16 || d >= e.hidden) return;
@@ -150,6 +126,4 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
 EXPERTS_KERNEL(router_and_shared, router_and_shared_inner, ANY, 2)
 EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner, Q8_0, 1)
 EXPERTS_KERNEL(half_experts_in_1, experts_in_1, ANY, 2)
-EXPERTS_KERNEL(half_experts_in_1_iq2, experts_in_1, IQ2_XXS, 2)
 EXPERTS_KERNEL(half_experts_out_1, experts_out_1, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_1_q2, experts_out_1, Q2_K, 2)

@@ -1,0 +1,289 @@
+// One row's experts in the formats that a Flash of two bits has: gate and up of IQ2_XXS, down of Q2_K, the shared
+// expert of Q8_0. Each kernel leaves room for the next one's blocks, which begin while it is at work and ask for
+// what they know that they will need. The products are the chains of `tensor/few.cu`.
+
+// Blocks of 256 columns that a warp has under way.
+static const int IN_AHEAD = 2, OUT_AHEAD = 4;
+
+// Blocks have fewer threads than these bounds say: what counts are the registers that follow, 80 and 64 a thread,
+// so that 512 threads of one kernel and 384 of the other have room together. From 10.0 on that is too few.
+#if __CUDA_ARCH__ >= 1000
+#define IN_BOUNDS __launch_bounds__(512, 1)
+#define OUT_BOUNDS __launch_bounds__(512, 1)
+#else
+#define IN_BOUNDS __launch_bounds__(768, 1)
+#define OUT_BOUNDS __launch_bounds__(512, 2)
+#endif
+
+// ------------------------------------------------------------------ pieces of weights for one vector
+
+// Shared memory of 256 columns of the vector. A line begins at a multiple of it: places within are put together by
+// exclusive or.
+static const u32 VECTOR_LINE = 512;
+
+// Where lines may begin behind so many bytes of a block's shared memory.
+__device__ __forceinline__ u32 lines_behind(const uint4 *shared, u32 bytes) { return (shared_address(shared) + bytes + VECTOR_LINE - 1) / VECTOR_LINE * VECTOR_LINE; }
+
+// A warp asks for some blocks of 256 columns of a vector, each for its line.
+__device__ __forceinline__ void ask_lines(u32 lines, const u16 *vector, u32 first, u32 end) {
+    u32 lane = threadIdx.x % 32;
+    for (u32 block = first; block < end; block++) copy_further<0>(lines + block * VECTOR_LINE + Near::place(8 * lane), (const u8 *)(vector + 256 * block + 8 * lane));
+}
+
+// A run of the vector for the first four lanes, which are those that its product wants; the others keep what they have.
+__device__ __forceinline__ void run_of_one(Runs &x, u32 at) {
+    asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %9, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%8];\n@few ld.shared.v4.u32 {%4, %5, %6, %7}, [%8 + 16];\n}"
+                 : "+r"(x.low.x), "+r"(x.low.y), "+r"(x.low.z), "+r"(x.low.w), "+r"(x.high.x), "+r"(x.high.y), "+r"(x.high.z), "+r"(x.high.w)
+                 : "r"(at), "r"(threadIdx.x % 32));
+}
+
+// A warp's work: segments of strips, one after another, `D` blocks of 256 columns ahead, each of M matrices that
+// meet the same columns. A walk says of a segment which it is: where the strip of each matrix begins, its number
+// among the strip's, the line of its first block; `next` goes to the next. The vector lies in lines, once for all.
+template <int F, int M, int D, class Walk> struct OnePipe {
+    static_assert(D == 1 || D % 2 == 0, "a segment's blocks lie together, or one after the other");
+    static const u32 slot_bytes = M * TILE_BYTES<F>;
+
+    u32 to;            // where the lane copies
+    Span<F> span;      // what it reads
+    u32 lines;         // of the vector, from the lane's first run on
+    u32 blocks, count; // of the matrices' columns; of segments
+    Walk here, ahead;
+    u32 left;          // blocks that have not been asked for
+
+    __device__ __forceinline__ OnePipe(u32 room, u32 lines, u32 blocks, u32 count, const Walk &walk)
+        : to(room + threadIdx.x % 32 * 16), span(room, room + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), lines(lines + Near::place(Codes<F>::start(0, threadIdx.x % 4))),
+          blocks(blocks), count(count), here(walk), ahead(walk), left(2 * count) {
+        keep_at_hand(to), keep_at_hand(span.codes), keep_at_hand(span.scales), keep_at_hand(this->lines);
+        if (Widths<F>::swap) keep_at_hand(span.traded);
+    }
+
+    // Asks for the first or the second block of the segment ahead.
+    __device__ __forceinline__ void ask(u32 slot, u32 k) {
+        if (left > 0) {
+            u32 block = 2 * ahead.segment + k, at = to + slot * slot_bytes;
+            if (block < blocks) {
+#pragma unroll
+                for (int m = 0; m < M; m++, at += TILE_BYTES<F>) ask_line<TILE_BYTES<F>>(at, ahead.strip(m) + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16));
+            }
+            left--;
+            if (k == 1) ahead.next();
+        }
+        copies_begun();
+    }
+
+    // Asks for the first weights; what they are multiplied with need not be there yet.
+    __device__ __forceinline__ void begin() {
+#pragma unroll
+        for (u32 i = 0; i < D; i++) ask(i, i % 2);
+    }
+
+    __device__ __forceinline__ void block(const Span<F> &at, u32 line, u32 column, Runs &x, float (&sum)[4]) const {
+        const Matrix not_needed = {};
+        Tile<F> tile;
+        Coming<F> coming[2];
+        tile.begin(at);
+        tile.fetch(at, 0);
+        coming[0].ask(tile, column, 0);
+#pragma unroll
+        for (u32 s = 0; s < 4; s++) {
+            run_of_one(x, line ^ Near::place(Codes<F>::start(s, 0)));
+            if (s < 3) tile.fetch(at, s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
+            u32 a[8], b[8];
+            coming[s % 2].take(not_needed, tile, s, a, b);
+            mma_run(sum, a, b, x.low, x.high);
+        }
+    }
+
+    // The vector's lines are there; copies that were begun behind `begin` are done. `column` is the lane's part of
+    // a table; `done(walk, m, top, bottom)` gets the sums of a segment of matrix m: the rows of a strip are those of
+    // the lanes whose number is a multiple of four, and those of eight further on.
+    template <class Done> __device__ __forceinline__ void end(u32 column, Done done) {
+        Runs x = {};
+        u32 pair = 0; // of places for blocks: a segment's take one
+        for (; count > 0; count--) {
+            float sum[M][4] = {};
+#pragma unroll 1
+            for (u32 k = 0; k < 2; k++) {
+                u32 slot = D == 1 ? 0 : D == 2 ? k : 2 * pair + k;
+                if (2 * here.segment + k < blocks) {
+                    copies_done<D - 1>();
+                    __syncwarp();
+                    Span<F> at = span.further(slot * slot_bytes);
+                    u32 line = lines + (here.line() + k) * VECTOR_LINE;
+#pragma unroll
+                    for (int m = 0; m < M; m++) {
+                        block(at, line, column, x, sum[m]);
+                        at = at.further(TILE_BYTES<F>);
+                    }
+                }
+                __syncwarp();
+                ask(slot, (k + D) % 2);
+            }
+            pair = pair + 1 < D / 2 ? pair + 1 : 0;
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                if (threadIdx.x % 4 == 0) done(here, m, sum[m][0], sum[m][2]);
+            here.next();
+        }
+    }
+};
+
+template <int F> __device__ __forceinline__ u32 strip_bytes(u32 cols) { return cols / 256 * TILE_BYTES<F>; }
+
+// ------------------------------------------------------------------ the experts' input
+
+
+// The segments `lead`, `lead + share`, ... of every `groups`-th strip of gate and up.
+struct GateAndUp {
+    const u8 *gate, *up;
+    u32 segment, lead, share, segments, tile, groups, stride;
+    __device__ __forceinline__ const u8 *strip(int m) const { return m ? up : gate; }
+    __device__ __forceinline__ u32 line() const { return 2 * segment; }
+    __device__ __forceinline__ void next() {
+        segment += share;
+        if (segment < segments) return;
+        segment = lead, tile += groups, gate += stride, up += stride;
+    }
+};
+
+// Inner vectors of the chosen experts: a block takes some tiles of one, each group of its warps every so many of them.
+extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    __shared__ float weight;
+    const ExpertsArgs &e = a.e;
+    const u32 slots = IN_AHEAD * 2 * TILE_BYTES<IQ2_XXS>;
+    Iq2Table *table = (Iq2Table *)shared_memory;
+    fill(*table);
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, segments = segments_of(e.hidden), share = sharers(e.hidden), groups = warps / share, tile = warp / share, lead = warp % share;
+    u32 strips = e.inner / 16, per_expert = (strips + a.inner_tiles - 1) / a.inner_tiles, k = blockIdx.x / per_expert, top = blockIdx.x % per_expert * a.inner_tiles;
+    u32 all = min(a.inner_tiles, strips - top), mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
+    u32 rooms = shared_address(shared_memory) + sizeof(Iq2Table), blocks = e.hidden / 256, before_sums = sizeof(Iq2Table) + warps * slots;
+    u32 lines = lines_behind(shared_memory, before_sums + a.inner_tiles * 2 * segments * 16 * sizeof(float));
+    float *sums = (float *)((u8 *)shared_memory + before_sums); // [tiles][gate, up][segments][16]
+    await();
+    // From now on the next kernel's blocks know what was chosen.
+    invite();
+    for (u32 block = warp; block < blocks; block += warps) ask_lines(lines, a.x, block, block + 1);
+    copies_begun();
+    u32 expert = __ldcg(e.picked + k), strip = strip_bytes<IQ2_XXS>(e.hidden), begin = (top + tile) * strip;
+    const u8 *gate = e.gate.first.codes + e.gate.codes_stride * expert + begin, *up = e.up.first.codes + e.up.codes_stride * expert + begin;
+    OnePipe<IQ2_XXS, 2, IN_AHEAD, GateAndUp> pipe(rooms + warp * slots, lines, blocks, mine, {gate, up, lead, lead, share, segments, tile, groups, groups * strip});
+    pipe.begin();
+    if (threadIdx.x == 0) weight = __ldcg(e.weights + k);
+    copies_done<IN_AHEAD>();
+    __syncthreads();
+    pipe.end(column_of(table), [&](const GateAndUp &walk, int m, float upper, float lower) {
+        float *at = sums + ((walk.tile * 2 + m) * segments + walk.segment) * 16 + threadIdx.x % 32 / 4;
+        at[0] = upper, at[8] = lower;
+    });
+    __syncthreads();
+    float scale = unscale(IQ2_XXS);
+    for (u32 o = threadIdx.x; o < all * 16; o += blockDim.x) {
+        const float *of = sums + 2 * (o / 16) * segments * 16 + o % 16;
+        float g = 0.0f, u = 0.0f;
+#pragma unroll 8
+        for (u32 s = 0; s < segments; s++) g += of[s * 16], u += of[(segments + s) * 16];
+        a.middle[(u64)k * e.inner + top * 16 + o] = half_of(swiglu(g * scale, u * scale, e.limit) * weight);
+    }
+}
+
+// ------------------------------------------------------------------ the experts' output
+
+// Strips of 16 outputs that a block takes.
+static const u32 OUT_STRIPS = 2;
+
+// Segments of the shared expert's strips.
+struct SharedDown {
+    const u8 *strips;
+    u32 first_line, task, warps, stride, segment;
+    __device__ __forceinline__ SharedDown(const u8 *strips, u32 first_line, u32 task, u32 warps, u32 stride)
+        : strips(strips), first_line(first_line), task(task), warps(warps), stride(stride), segment(task / OUT_STRIPS) {}
+    __device__ __forceinline__ u32 which() const { return task % OUT_STRIPS; }
+    __device__ __forceinline__ const u8 *strip(int) const { return strips + which() * stride; }
+    __device__ __forceinline__ u32 line() const { return first_line + 2 * segment; }
+    __device__ __forceinline__ void next() { task += warps, segment = task / OUT_STRIPS; }
+};
+
+// Every so many segments of the chosen experts, one expert after another, each of all strips.
+struct ChosenDown {
+    const Stack &down;
+    const u32 *picks;
+    const u8 *at;
+    u32 k, segment, which, used, segments, blocks, warps, stride, begin;
+    __device__ __forceinline__ ChosenDown(const Stack &down, const u32 *picks, u32 task, u32 used, u32 segments, u32 blocks, u32 warps, u32 stride, u32 begin)
+        : down(down), picks(picks), at(nullptr), k(task / segments), segment(task % segments), which(0), used(used), segments(segments), blocks(blocks), warps(warps), stride(stride), begin(begin) {
+        find();
+    }
+    __device__ __forceinline__ void find() {
+        if (k < used) at = down.first.codes + down.codes_stride * picks[k] + begin;
+    }
+    __device__ __forceinline__ const u8 *strip(int) const { return at; }
+    __device__ __forceinline__ u32 line() const { return k * blocks + 2 * segment; }
+    __device__ __forceinline__ void next() {
+        at += stride;
+        if (++which < OUT_STRIPS) return;
+        which = 0;
+        for (segment += warps; segment >= segments; segment -= segments) k++;
+        find();
+    }
+};
+
+// A block computes some strips of the row's output. What it knows without the experts' inner vectors, it does while
+// those are made: `one_experts_in` lets it begin when the shared expert's is there and the others are chosen.
+extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    __shared__ u32 picks[MOST_USED];
+    invite();
+    const ExpertsArgs &e = a.e;
+    const u32 slots = OUT_AHEAD * TILE_BYTES<Q2_K>;
+    static_assert(slots >= TILE_BYTES<Q8_0>, "a block of the shared expert has the room of the others' pieces");
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256, top = blockIdx.x * OUT_STRIPS;
+    u32 room = shared_address(shared_memory) + warp * slots, all = OUT_STRIPS * (used + 1) * 16;
+    float *outputs = (float *)((u8 *)shared_memory + warps * slots); // [strips][used + 1][segments][16]
+    float *values = outputs + all * segments;                        // [strips][used + 1][16]
+    u32 lines = lines_behind(shared_memory, warps * slots + all * (segments + 1) * sizeof(float));
+    auto put = [&](u32 which, u32 k, u32 segment, float upper, float lower) {
+        float *at = outputs + ((which * (used + 1) + k) * segments + segment) * 16 + threadIdx.x % 32 / 4;
+        at[0] = upper, at[8] = lower;
+    };
+    if (threadIdx.x < used) picks[threadIdx.x] = __ldcg(e.picked + threadIdx.x);
+
+    u32 stride = strip_bytes<Q8_0>(e.inner), tasks = segments * OUT_STRIPS, shared = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
+    for (u32 task = warp; task < tasks; task += warps) {
+        u32 first = task / OUT_STRIPS * 2;
+        ask_lines(lines + used * blocks * VECTOR_LINE, a.middle + (u64)used * e.inner, first, min(first + 2, blocks));
+    }
+    OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, SharedDown(e.shared_down.codes + top * stride, used * blocks, warp, warps, stride));
+    of_shared.begin();
+    __syncthreads();
+    of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(walk.which(), used, walk.segment, upper, lower); });
+
+    stride = strip_bytes<Q2_K>(e.inner), tasks = used * segments;
+    u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps * OUT_STRIPS : 0;
+    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down, picks, warp, used, segments, blocks, warps, stride, top * stride));
+    pipe.begin();
+    await();
+    for (u32 task = warp; task < tasks; task += warps) {
+        u32 k = task / segments, first = task % segments * 2;
+        ask_lines(lines + k * blocks * VECTOR_LINE, a.middle + (u64)k * e.inner, first, min(first + 2, blocks));
+    }
+    copies_begun();
+    copies_done<0>();
+    pipe.end(0, [&](const ChosenDown &walk, int, float upper, float lower) { put(walk.which, walk.k, walk.segment, upper, lower); });
+    __syncthreads();
+    for (u32 o = threadIdx.x; o < all; o += blockDim.x) {
+        const float *of = outputs + o / 16 * segments * 16 + o % 16;
+        float sum = 0.0f;
+#pragma unroll 4
+        for (u32 s = 0; s < segments; s++) sum += of[s * 16];
+        values[o] = __fmul_rn(sum, o / 16 % (used + 1) == used ? unscale(Q8_0) : unscale(Q2_K));
+    }
+    __syncthreads();
+    if (threadIdx.x >= OUT_STRIPS * 16) return;
+    const float *of = values + threadIdx.x / 16 * (used + 1) * 16 + threadIdx.x % 16;
+    float y = of[used * 16];
+#pragma unroll 8
+    for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 16]);
+    e.out[top * 16 + threadIdx.x] = y;
+}
