@@ -35,6 +35,7 @@ const HOT: &[&str] = &[
     "half_products_1_q8",
     "half_products_8",
     "half_products_8_q8",
+    "one_router_and_shared",
     "one_experts_in",
     "half_experts_in_8_iq2",
     "one_experts_out",

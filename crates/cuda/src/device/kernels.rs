@@ -60,6 +60,7 @@ kernels! {
     ExpertsOut = "experts_out",
     RouterAndShared = "router_and_shared",
     RouterAndSharedQ8 = "router_and_shared_q8",
+    OneRouterAndShared = "one_router_and_shared",
     OneExpertsIn = "one_experts_in",
     OneExpertsOut = "one_experts_out",
     HalfExpertsIn1 = "half_experts_in_1",

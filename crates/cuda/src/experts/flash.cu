@@ -1,16 +1,20 @@
-// One row's experts in the formats that a Flash of two bits has: gate and up of IQ2_XXS, down of Q2_K, the shared
-// expert of Q8_0. Each kernel leaves room for the next one's blocks, which begin while it is at work and ask for
-// what they know that they will need. The products are the chains of `tensor/few.cu`.
+// One row's experts in the formats that a Flash of two bits has: a router of F16, gate and up of IQ2_XXS, down of
+// Q2_K, the shared expert of Q8_0. Each kernel leaves room for the next one's blocks, which begin while it is at work
+// and do what they can without what it makes. A kernel invites them when its own input is there: so they know that
+// all kernels before it are done. The products are the chains of `tensor/few.cu`.
 
 // Blocks of 256 columns that a warp has under way.
-static const int IN_AHEAD = 2, OUT_AHEAD = 4;
+static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
 
-// Blocks have fewer threads than these bounds say: what counts are the registers that follow, 80 and 64 a thread,
-// so that 512 threads of one kernel and 384 of the other have room together. From 10.0 on that is too few.
+// Blocks have fewer threads than these bounds say: what counts are the registers that follow, 80, 80 and 64 a thread,
+// so that 288 threads of the first kernel and 512 of the second, or those and 384 of the third, have room together.
+// From 10.0 on that is too few.
 #if __CUDA_ARCH__ >= 1000
+#define SHARED_BOUNDS __launch_bounds__(288, 1)
 #define IN_BOUNDS __launch_bounds__(512, 1)
 #define OUT_BOUNDS __launch_bounds__(512, 1)
 #else
+#define SHARED_BOUNDS __launch_bounds__(384, 2)
 #define IN_BOUNDS __launch_bounds__(768, 1)
 #define OUT_BOUNDS __launch_bounds__(512, 2)
 #endif
@@ -131,6 +135,146 @@ template <int F, int M, int D, class Walk> struct OnePipe {
 
 template <int F> __device__ __forceinline__ u32 strip_bytes(u32 cols) { return cols / 256 * TILE_BYTES<F>; }
 
+// ------------------------------------------------------------------ the router and the shared expert's input
+
+// Segments of the shared expert's strips, of each first those of gate, then those of up.
+struct SharedGateAndUp {
+    const u8 *gate, *up;
+    u32 which, segment, share;
+    __device__ __forceinline__ const u8 *strip(int) const { return which ? up : gate; }
+    __device__ __forceinline__ u32 line() const { return 2 * segment; }
+    __device__ __forceinline__ void next() {
+        if (which == 1) segment += share;
+        which ^= 1;
+    }
+};
+
+// Every so many segments of all of the router's strips.
+struct RouterWalk {
+    const u8 *strips;
+    u32 task, step, segments, stride, segment;
+    __device__ __forceinline__ const u8 *strip(int) const { return strips + task / segments * stride; }
+    __device__ __forceinline__ u32 line() const { return 2 * segment; }
+    __device__ __forceinline__ void next() { task += step, segment = task % segments; }
+};
+
+// The sums of gate and up of so many tiles, [tiles][gate, up][segments][16], become inner values; all threads do this.
+__device__ __forceinline__ void inner_values(u16 *middle, const float *sums, u32 tiles, u32 segments, float scale, float limit, float weight) {
+    for (u32 o = threadIdx.x; o < tiles * 16; o += blockDim.x) {
+        const float *of = sums + 2 * (o / 16) * segments * 16 + o % 16;
+        float g = 0.0f, u = 0.0f;
+#pragma unroll 8
+        for (u32 s = 0; s < segments; s++) g += of[s * 16], u += of[(segments + s) * 16];
+        middle[o] = half_of(swiglu(g * scale, u * scale, limit) * weight);
+    }
+}
+
+// Warps of a block that work for the shared expert; one more does for the router.
+static const u32 SHARED_WARPS = FEW_WARPS;
+
+// Inner values of the shared expert, and of the router's product the sums of segments, [segments][experts] at `parts`,
+// which those who choose add up.
+extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    const ExpertsArgs &e = a.e;
+    const u32 slots = SHARED_AHEAD * TILE_BYTES<Q8_0>;
+    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, segments = segments_of(e.hidden), blocks = e.hidden / 256, share = sharers(e.hidden), groups = SHARED_WARPS / share;
+    u32 top = blockIdx.x * groups, all = min(groups, e.inner / 16 - top), before_sums = SHARED_WARPS * slots + SHARED_AHEAD * TILE_BYTES<F16>;
+    u32 room = shared_address(shared_memory) + warp * slots, lines = lines_behind(shared_memory, before_sums + groups * 2 * segments * 16 * sizeof(float));
+    float *sums = (float *)((u8 *)shared_memory + before_sums); // [tiles][gate, up][segments][16]
+    if (warp < SHARED_WARPS) {
+        u32 tile = warp / share, lead = warp % share, mine = tile < all ? (segments - lead + share - 1) / share * 2 : 0;
+        u32 begin = (top + min(tile, all - 1)) * strip_bytes<Q8_0>(e.hidden);
+        OnePipe<Q8_0, 1, SHARED_AHEAD, SharedGateAndUp> pipe(room, lines, blocks, mine, {e.shared_gate.codes + begin, e.shared_up.codes + begin, 0, lead, share});
+        pipe.begin();
+        await();
+        invite();
+        for (u32 segment = lead; segment < segments; segment += share) ask_lines(lines, a.x, 2 * segment, min(2 * segment + 2, blocks));
+        copies_begun();
+        copies_done<0>();
+        pipe.end(0, [&](const SharedGateAndUp &walk, int, float upper, float lower) {
+            float *at = sums + ((tile * 2 + walk.which) * segments + walk.segment) * 16 + g;
+            at[0] = upper, at[8] = lower;
+        });
+    } else {
+        const Matrix &router = a.router.products[0].p.m;
+        u32 tasks = (a.experts + 15) / 16 * segments, mine = blockIdx.x < tasks ? (tasks - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
+        OnePipe<F16, 1, SHARED_AHEAD, RouterWalk> pipe(room, lines, blocks, mine, {router.codes, blockIdx.x, gridDim.x, segments, strip_bytes<F16>(e.hidden), blockIdx.x % segments});
+        pipe.begin();
+        await();
+        invite();
+        for (u32 task = blockIdx.x; task < tasks; task += gridDim.x) ask_lines(lines, a.x, task % segments * 2, min(task % segments * 2 + 2, blocks));
+        copies_begun();
+        copies_done<0>();
+        pipe.end(0, [&](const RouterWalk &walk, int, float upper, float lower) {
+            u32 expert = walk.task / segments * 16 + g;
+            float *at = a.parts + walk.segment * a.experts + expert;
+            if (expert < a.experts) at[0] = upper;
+            if (expert + 8 < a.experts) at[8] = lower;
+        });
+    }
+    __syncthreads();
+    inner_values(a.middle + (u64)e.used * e.inner + top * 16, sums, all, segments, unscale(Q8_0), e.shared_limit, 1.0f);
+}
+
+// ------------------------------------------------------------------ the choice
+
+// The most experts that are chosen from; a block has a thread for each.
+static const u32 MOST_EXPERTS = 256;
+
+struct Choice {
+    uint4 keys[MOST_EXPERTS / 4];
+    float scores[MOST_EXPERTS];
+    u32 picks[MOST_USED];
+};
+
+// As `pick_largest`; a lane looks after neighbours, so that the first lane with the largest key has the lowest index.
+__device__ __forceinline__ void pick_of_neighbours(const uint4 *keys, u32 used, u32 *picks) {
+    const u32 EACH = MOST_EXPERTS / 32;
+    u32 lane = threadIdx.x % 32, mine[EACH];
+#pragma unroll
+    for (u32 j = 0; j < EACH; j++) mine[j] = word(keys[lane * (EACH / 4) + j / 4], j % 4);
+    for (u32 k = 0; k < used; k++) {
+        u32 best = 0;
+#pragma unroll
+        for (u32 j = 0; j < EACH; j++) best = max(best, mine[j]);
+        u32 largest = __reduce_max_sync(FULL, best);
+        if (lane + 1 == (u32)__ffs(__ballot_sync(FULL, best == largest))) {
+            u32 at = EACH;
+#pragma unroll
+            for (u32 j = EACH; j > 0; j--)
+                if (mine[j - 1] == largest) at = j - 1;
+#pragma unroll
+            for (u32 j = 0; j < EACH; j++)
+                if (j == at) mine[j] = 0; // less than the key of any score
+            picks[k] = lane * EACH + at;
+        }
+    }
+}
+
+// What of the choice can be known without the router's product.
+__device__ __forceinline__ float choose_early(const RouteArgs &r, Choice &choice) {
+    if (r.table && threadIdx.x < r.used) choice.picks[threadIdx.x] = r.table[(u64)r.rows->token * r.used + threadIdx.x];
+    return r.bias && threadIdx.x < r.experts ? __ldg(r.bias + threadIdx.x) : 0.0f;
+}
+
+// The row's choice, as `route_row`; every thread of the block must call this.
+__device__ __forceinline__ void choose(const RouteArgs &r, const float *parts, u32 segments, float bias, Choice &choice) {
+    u32 expert = threadIdx.x, key = 0;
+    if (expert < r.experts) {
+        float logit = 0.0f;
+#pragma unroll 8
+        for (u32 s = 0; s < segments; s++) logit += __ldcg(parts + s * r.experts + expert);
+        float score = sqrtf(softplus(logit));
+        choice.scores[expert] = score;
+        key = ordered(score + bias);
+    }
+    if (expert < MOST_EXPERTS) ((u32 *)choice.keys)[expert] = key;
+    __syncthreads();
+    if (!r.table && threadIdx.x < 32) pick_of_neighbours(choice.keys, r.used, choice.picks);
+    __syncthreads();
+}
+
 // ------------------------------------------------------------------ the experts' input
 
 
@@ -147,45 +291,50 @@ struct GateAndUp {
     }
 };
 
+// Which of the chosen experts a block works for, from which tile on, of how many, and what the expert weighs.
+struct InnerTask {
+    u32 k, top, tiles;
+    float weight;
+};
+
 // Inner vectors of the chosen experts: a block takes some tiles of one, each group of its warps every so many of them.
 extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    __shared__ float weight;
+    __shared__ Choice choice;
+    __shared__ InnerTask task; // there are no registers for it while products are made
     const ExpertsArgs &e = a.e;
     const u32 slots = IN_AHEAD * 2 * TILE_BYTES<IQ2_XXS>;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    fill(*table);
-    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, segments = segments_of(e.hidden), share = sharers(e.hidden), groups = warps / share, tile = warp / share, lead = warp % share;
-    u32 strips = e.inner / 16, per_expert = (strips + a.inner_tiles - 1) / a.inner_tiles, k = blockIdx.x / per_expert, top = blockIdx.x % per_expert * a.inner_tiles;
-    u32 all = min(a.inner_tiles, strips - top), mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
-    u32 rooms = shared_address(shared_memory) + sizeof(Iq2Table), blocks = e.hidden / 256, before_sums = sizeof(Iq2Table) + warps * slots;
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, segments = segments_of(e.hidden), blocks = e.hidden / 256, before_sums = sizeof(Iq2Table) + warps * slots;
     u32 lines = lines_behind(shared_memory, before_sums + a.inner_tiles * 2 * segments * 16 * sizeof(float));
     float *sums = (float *)((u8 *)shared_memory + before_sums); // [tiles][gate, up][segments][16]
-    await();
-    // From now on the next kernel's blocks know what was chosen.
-    invite();
+    // The router's kernel had the same input.
     for (u32 block = warp; block < blocks; block += warps) ask_lines(lines, a.x, block, block + 1);
     copies_begun();
-    u32 expert = __ldcg(e.picked + k), strip = strip_bytes<IQ2_XXS>(e.hidden), begin = (top + tile) * strip;
+    Iq2Table *table = (Iq2Table *)shared_memory;
+    fill(*table);
+    if (threadIdx.x == 0) {
+        u32 strips = e.inner / 16, per_expert = (strips + a.inner_tiles - 1) / a.inner_tiles;
+        task.k = blockIdx.x / per_expert, task.top = blockIdx.x % per_expert * a.inner_tiles, task.tiles = min(a.inner_tiles, strips - task.top);
+    }
+    float bias = choose_early(a.route, choice);
+    copies_done<0>();
+    await();
+    invite();
+    choose(a.route, a.parts, segments, bias, choice);
+    u32 share = sharers(e.hidden), groups = warps / share, tile = warp / share, lead = warp % share, all = task.tiles;
+    u32 mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
+    u32 expert = choice.picks[task.k], stride = strip_bytes<IQ2_XXS>(e.hidden), begin = (task.top + tile) * stride;
     const u8 *gate = e.gate.first.codes + e.gate.codes_stride * expert + begin, *up = e.up.first.codes + e.up.codes_stride * expert + begin;
-    OnePipe<IQ2_XXS, 2, IN_AHEAD, GateAndUp> pipe(rooms + warp * slots, lines, blocks, mine, {gate, up, lead, lead, share, segments, tile, groups, groups * strip});
+    u32 room = shared_address(shared_memory) + sizeof(Iq2Table) + warp * slots;
+    OnePipe<IQ2_XXS, 2, IN_AHEAD, GateAndUp> pipe(room, lines, blocks, mine, {gate, up, lead, lead, share, segments, tile, groups, groups * stride});
     pipe.begin();
-    if (threadIdx.x == 0) weight = __ldcg(e.weights + k);
-    copies_done<IN_AHEAD>();
-    __syncthreads();
+    if (threadIdx.x == 0) task.weight = choice.scores[expert] / sum_of_chosen(choice.scores, choice.picks, e.used) * a.route.scale;
     pipe.end(column_of(table), [&](const GateAndUp &walk, int m, float upper, float lower) {
         float *at = sums + ((walk.tile * 2 + m) * segments + walk.segment) * 16 + threadIdx.x % 32 / 4;
         at[0] = upper, at[8] = lower;
     });
     __syncthreads();
-    float scale = unscale(IQ2_XXS);
-    for (u32 o = threadIdx.x; o < all * 16; o += blockDim.x) {
-        const float *of = sums + 2 * (o / 16) * segments * 16 + o % 16;
-        float g = 0.0f, u = 0.0f;
-#pragma unroll 8
-        for (u32 s = 0; s < segments; s++) g += of[s * 16], u += of[(segments + s) * 16];
-        a.middle[(u64)k * e.inner + top * 16 + o] = half_of(swiglu(g * scale, u * scale, e.limit) * weight);
-    }
+    inner_values(a.middle + (u64)task.k * e.inner + task.top * 16, sums, task.tiles, segments, unscale(IQ2_XXS), e.limit, task.weight);
 }
 
 // ------------------------------------------------------------------ the experts' output
@@ -229,11 +378,11 @@ struct ChosenDown {
     }
 };
 
-// A block computes some strips of the row's output. What it knows without the experts' inner vectors, it does while
-// those are made: `one_experts_in` lets it begin when the shared expert's is there and the others are chosen.
+// A block computes some strips of the row's output. It begins when the shared expert's inner vector and the router's
+// product are there, and chooses and does the shared expert's part while the other inner vectors are made.
 extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    __shared__ u32 picks[MOST_USED];
+    __shared__ Choice choice;
     invite();
     const ExpertsArgs &e = a.e;
     const u32 slots = OUT_AHEAD * TILE_BYTES<Q2_K>;
@@ -247,7 +396,7 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
         float *at = outputs + ((which * (used + 1) + k) * segments + segment) * 16 + threadIdx.x % 32 / 4;
         at[0] = upper, at[8] = lower;
     };
-    if (threadIdx.x < used) picks[threadIdx.x] = __ldcg(e.picked + threadIdx.x);
+    float bias = choose_early(a.route, choice);
 
     u32 stride = strip_bytes<Q8_0>(e.inner), tasks = segments * OUT_STRIPS, shared = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
     for (u32 task = warp; task < tasks; task += warps) {
@@ -256,12 +405,12 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     }
     OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, SharedDown(e.shared_down.codes + top * stride, used * blocks, warp, warps, stride));
     of_shared.begin();
-    __syncthreads();
+    choose(a.route, a.parts, segments_of(e.hidden), bias, choice);
     of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(walk.which(), used, walk.segment, upper, lower); });
 
     stride = strip_bytes<Q2_K>(e.inner), tasks = used * segments;
     u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps * OUT_STRIPS : 0;
-    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down, picks, warp, used, segments, blocks, warps, stride, top * stride));
+    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down, choice.picks, warp, used, segments, blocks, warps, stride, top * stride));
     pipe.begin();
     await();
     for (u32 task = warp; task < tasks; task += warps) {

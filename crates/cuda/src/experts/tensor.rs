@@ -25,7 +25,7 @@ pub struct HalfExpertsArgs {
     pub x: u64,
     /// `[rows, used + 1, inner]`, halves.
     pub middle: u64,
-    /// `[rows, used + 1, hidden]`.
+    /// `[rows, used + 1, hidden]`; of one row, what its router's product is made of.
     pub parts: u64,
     /// `[rows, used + 1]`: pairs of row and choice, sorted by expert.
     pub order: u64,
@@ -168,6 +168,8 @@ const MANY: [(usize, [Kernel; 2]); 3] = [
 pub struct Beside<'a> {
     /// That of the router.
     pub router: &'a HalfProductList,
+    /// The format of its matrix.
+    pub router_format: u32,
     /// That of the shared expert's output.
     pub down: &'a HalfProductList,
     /// Where the router's blocks count; zero between launches.
@@ -207,6 +209,10 @@ pub fn run(
         route(device, kernels, rows, route_args)?;
         return run_many(device, kernels, rows, args, halves);
     }
+    let routed = (beside.router_format, route_args.experts);
+    if let (1, Some(plan)) = (rows, one::plan(device.info(), experts, routed)) {
+        return one::run(device, kernels, plan, &args);
+    }
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
@@ -227,9 +233,6 @@ pub fn run(
     };
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
-    if let (1, Some(plan)) = (rows, one::plan(device.info(), experts)) {
-        return one::run(device, kernels, plan, &args);
-    }
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     if rows == 1 {
         let rooms = |format: u32| table_bytes(format) + FEW_WARPS * ROOM;
