@@ -404,7 +404,8 @@ impl Launches<'_> {
             (&layer.router, &layer.shared_output)
             && experts::tensor::suits(&args)
         {
-            let (halves, beside) = (&s.halves, Beside { router, down, arrived: s.arrivals });
+            let (halves, router_format) = (&s.halves, layer.router_format);
+            let beside = Beside { router, router_format, down, arrived: s.arrivals };
             return experts::tensor::run(
                 self.device,
                 self.kernels,

@@ -32,6 +32,8 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/many.cu"),
     include_str!("../tensor/hopper.cu"),
     include_str!("../experts/tensor.cu"),
+    include_str!("../experts/one.cu"),
+    include_str!("../experts/flash.cu"),
     include_str!("../experts/many.cu"),
     include_str!("../tensor/pack.cu"),
     include_str!("../experts/hopper.cu"),

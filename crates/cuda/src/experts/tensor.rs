@@ -2,7 +2,7 @@
 
 use ds4_quant::Format;
 
-use super::{ExpertsArgs, RouteArgs, route, route_shared};
+use super::{ExpertsArgs, RouteArgs, one, route, route_shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::{MatrixRef, StackRef},
@@ -10,7 +10,7 @@ use crate::{
     scratch::Halves,
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, NEAR_LINE,
-        NEAR_ROOM, ROOM, STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
+        ROOM, STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
         wide::{self, PackArgs, WideArgs},
     },
 };
@@ -25,7 +25,7 @@ pub struct HalfExpertsArgs {
     pub x: u64,
     /// `[rows, used + 1, inner]`, halves.
     pub middle: u64,
-    /// `[rows, used + 1, hidden]`.
+    /// `[rows, used + 1, hidden]`; of one row, what its router's product is made of.
     pub parts: u64,
     /// `[rows, used + 1]`: pairs of row and choice, sorted by expert.
     pub order: u64,
@@ -47,6 +47,13 @@ pub struct HalfExpertsArgs {
 
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
 unsafe impl Args for HalfExpertsArgs {}
+
+impl HalfExpertsArgs {
+    /// The same for blocks that take so many tiles of 16 inner values.
+    pub fn with_inner_tiles(self, tiles: usize) -> HalfExpertsArgs {
+        HalfExpertsArgs { inner_tiles: tiles as u32, ..self }
+    }
+}
 
 /// Bytes of an item.
 pub const ITEM_BYTES: usize = 16;
@@ -115,19 +122,18 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         let most = many_shared(Format::F16 as u32, vectors) as u32;
         of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
+    one::prepare(device, kernels)?;
     let most = most_shared(device) as u32;
     FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))
 }
 
 /// Kernels for few rows.
-const FEW_KERNELS: [Kernel; 9] = [
+const FEW_KERNELS: [Kernel; 7] = [
     Kernel::RouterAndShared,
     Kernel::HalfExpertsIn1,
-    Kernel::HalfExpertsIn1Iq2,
     Kernel::HalfExpertsIn8,
     Kernel::HalfExpertsIn8Iq2,
     Kernel::HalfExpertsOut1,
-    Kernel::HalfExpertsOut1Q2,
     Kernel::HalfExpertsOut8,
     Kernel::HalfExpertsOut8Q2,
 ];
@@ -137,10 +143,8 @@ const fn input_room(vectors: usize) -> (Format, usize) {
     (Format::Iq2Xxs, 2 * (2 * 16 * (64 + 8) + vectors * NEAR_LINE))
 }
 
-/// The same of the outputs of Q2_K: two times two tiles, and as much of each vector.
-const fn output_room(vectors: usize) -> (Format, usize) {
-    (Format::Q2K, 2 * (2 * 16 * (64 + 20) + 2 * vectors * NEAR_LINE))
-}
+/// The same of the outputs of Q2_K: two times two tiles.
+const OUTPUT_ROOM: (Format, usize) = (Format::Q2K, 2 * 2 * 16 * (64 + 20));
 
 /// Vectors of an item.
 const ITEM_VECTORS: usize = 8;
@@ -164,6 +168,8 @@ const MANY: [(usize, [Kernel; 2]); 3] = [
 pub struct Beside<'a> {
     /// That of the router.
     pub router: &'a HalfProductList,
+    /// The format of its matrix.
+    pub router_format: u32,
     /// That of the shared expert's output.
     pub down: &'a HalfProductList,
     /// Where the router's blocks count; zero between launches.
@@ -203,6 +209,10 @@ pub fn run(
         route(device, kernels, rows, route_args)?;
         return run_many(device, kernels, rows, args, halves);
     }
+    let routed = (beside.router_format, route_args.experts);
+    if let (1, Some(plan)) = (rows, one::plan(device.info(), experts, routed)) {
+        return one::run(device, kernels, plan, &args);
+    }
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
@@ -224,32 +234,25 @@ pub fn run(
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
-    let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
-    let near = if rows == 1 { 1 } else { NEAR_VECTORS };
-    let input_rooms = table_bytes(gate) + rooms(gate, input_room(near));
-    let output_rooms = table_bytes(down) + rooms(down, output_room(if rows == 1 { 1 } else { 0 }));
-    let per_item = if iq2 { NEAR_VECTORS } else { ITEM_VECTORS };
-    let vectors = rows.min(per_item);
-    let most_passes = most_passes(most_shared(device), input_rooms, hidden, vectors);
     if rows == 1 {
+        let rooms = |format: u32| table_bytes(format) + FEW_WARPS * ROOM;
+        let most_passes = most_passes(most_shared(device), rooms(gate), hidden, 1);
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
         let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, most_passes);
         args.inner_tiles = (tiles(hidden) * passes) as u32;
-        let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
         let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
-        let pieces = input_rooms + sums(args.inner_tiles as usize);
-        device.launch(kernels, kernel, grid, threads, pieces, &args)?;
-        let sums = output_sums(used, inner);
-        // The shared expert's pieces beside those of the others, if there is room for both.
-        let beside = output_rooms + segments(inner).min(FEW_WARPS) * NEAR_ROOM + sums;
-        let q8 = experts.shared_down.format == Format::Q8_0 as u32;
-        let (kernel, shared) = match q2 && q8 && beside <= most_shared(device) {
-            true => (Kernel::HalfExpertsOut1Q2, beside),
-            false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM + sums),
-        };
-        return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
+        let pieces = rooms(gate) + sums(args.inner_tiles as usize);
+        device.launch(kernels, Kernel::HalfExpertsIn1, grid, threads, pieces, &args)?;
+        let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms(down) + output_sums(used, inner));
+        return device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args);
     }
+    let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
+    let input_rooms = table_bytes(gate) + rooms(gate, input_room(NEAR_VECTORS));
+    let output_rooms = table_bytes(down) + rooms(down, OUTPUT_ROOM);
+    let per_item = if iq2 { NEAR_VECTORS } else { ITEM_VECTORS };
+    let vectors = rows.min(per_item);
+    let most_passes = most_passes(most_shared(device), input_rooms, hidden, vectors);
     tensor::multiply(device, kernels, beside.down, rows)?;
     args.per_item = per_item as u32;
     args.inner_tiles = (tiles(hidden) * most_passes) as u32;
@@ -400,12 +403,9 @@ mod tests {
             [((113 << 10) - STATIC_SHARED, 4096, 3), (MOST_SHARED, 4096, 1), (MOST_SHARED, 7168, 1)]
         {
             let near = |vectors| (table_bytes(iq2) + rooms(iq2, input_room(vectors)), vectors);
-            for (rooms, vectors) in [
-                (FEW_WARPS * ROOM, 1),
-                (FEW_WARPS * ROOM, ITEM_VECTORS),
-                near(1),
-                near(NEAR_VECTORS),
-            ] {
+            for (rooms, vectors) in
+                [(FEW_WARPS * ROOM, 1), (FEW_WARPS * ROOM, ITEM_VECTORS), near(NEAR_VECTORS)]
+            {
                 let passes = most_passes(most, rooms, hidden, vectors);
                 assert!(passes >= wanted, "{passes} passes, {hidden}, {vectors}");
                 let tiles = tiles(hidden) * passes;
