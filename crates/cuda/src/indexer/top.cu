@@ -152,13 +152,14 @@ template <class Scores> __device__ __forceinline__ void choose_top(TopShared &m,
 
 extern "C" __global__ void __launch_bounds__(TOP_THREADS) index_top(const TopArgs a) {
     __shared__ __align__(16) TopShared m;
-    invite();
     // What the host tells of a round lies there before its first kernel.
     u32 r = a.first + blockIdx.x, visible = csa_visible(a.rows[r].position), wanted = a.top_k;
     const float *scores = a.scores + (u64)blockIdx.x * a.capacity;
     u32 *chosen = a.chosen + (u64)r * wanted;
     for (u32 i = threadIdx.x; i < DIGITS / 4; i += blockDim.x) ((uint4 *)m.count)[i] = make_uint4(0, 0, 0, 0);
     await();
+    // Not before: what follows may rely on all that was waited for here, and has to wait for the choice alone.
+    invite();
     if (visible <= wanted) return;
     __syncthreads();
     if (visible <= 4 * blockDim.x)
