@@ -13,11 +13,12 @@ struct TogetherShared {
     __align__(16) float sums[MOST_TILES * 512]; // of the block's slice, from every tile
     Softmax met[MOST_TILES * 8];                // what the heads have met in every tile
     float2 shares[MOST_TILES * 8];
+    float over[8]; // one over a head's sum of weights
     u64 sums_box, met_box;
 };
 
 // The host knows it too.
-static const u32 TOGETHER_SHARED = 103376;
+static const u32 TOGETHER_SHARED = 103408;
 static_assert(sizeof(TogetherShared) <= TOGETHER_SHARED, "shared memory of attention");
 
 // When it is known where a row lies and that it lies there: from the beginning, when the kernels before the
@@ -51,13 +52,13 @@ __device__ __forceinline__ void ask_for_candidates(const AttendArgs &a, const Ro
 
 // Puts the block's slice of all tiles together, in the order of the tiles, and writes it. A thread has one
 // value of two heads, and after an exchange with its neighbour two values of one.
-__device__ __forceinline__ void finish_slice(const AttendArgs &a, TogetherShared &t, u32 r, u32 first_head, u32 tiles) {
+__device__ __forceinline__ void finish_slice(const AttendArgs &a, TogetherShared &t, u32 r, u32 first_head, u32 tiles, bool rehearsal) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, pair = lane / 2 % 4 * 2, odd = lane / 8 % 2;
     u32 even_value = warp / 2 * 16 + lane % 2 * 8 + warp % 2 * 4 + lane / 16 * 2;
     float2 turn = make_float2(1.0f, 0.0f);
     if (blockIdx.x == SLICES - 1) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + even_value / 2];
     if (warp == 0) {
-        wait_for(&t.met_box);
+        if (!rehearsal) wait_for(&t.met_box);
         if (lane < 8) {
             Softmax s{t.m.norms[lane], 1.0f};
 #pragma unroll
@@ -66,11 +67,11 @@ __device__ __forceinline__ void finish_slice(const AttendArgs &a, TogetherShared
                     Softmax part = t.met[p * 8 + lane];
                     t.shares[p * 8 + lane] = merge(s, part.largest, part.total);
                 }
-            t.m.norms[lane] = 1.0f / s.total;
+            t.over[lane] = 1.0f / s.total;
         }
     }
     __syncthreads();
-    wait_for(&t.sums_box);
+    if (!rehearsal) wait_for(&t.sums_box);
     float2 sum = make_float2(0.0f, 0.0f);
 #pragma unroll
     for (u32 p = 0; p < MOST_TILES; p++)
@@ -81,10 +82,10 @@ __device__ __forceinline__ void finish_slice(const AttendArgs &a, TogetherShared
         }
     float other = __shfl_xor_sync(FULL, odd ? sum.x : sum.y, 8);
     u32 head = pair + odd;
-    if (first_head + head >= a.heads) return;
-    float norm = t.m.norms[head], x = odd ? other : sum.x, y = odd ? sum.y : other;
+    float norm = t.over[head], x = odd ? other : sum.x, y = odd ? sum.y : other;
     float2 v = turned(__fmul_rn(x, norm), __fmul_rn(y, norm), make_float2(turn.x, -turn.y));
     u64 target = ((u64)r * a.heads + first_head + head) * 512 + blockIdx.x * 64 + even_value;
+    if (rehearsal || first_head + head >= a.heads) return;
     if (a.out) *(float2 *)(a.out + target) = v;
     if (a.half) *(u32 *)(a.half + target) = pair_of(v.x, v.y);
 }
@@ -106,10 +107,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
     }
     arrive(); // from here on others may write here
     if (a.ratio && threadIdx.x <= row.position / PAGE_TOKENS / 16) touch(row.pages + threadIdx.x * 16);
-    if (threadIdx.x < 8) {
-        m.norms[threadIdx.x] = sink(a, first_head + threadIdx.x).largest;
-        m.met[threadIdx.x] = Softmax{-INFINITE, 0.0f};
-    }
+    if (threadIdx.x < 8) m.norms[threadIdx.x] = sink(a, first_head + threadIdx.x).largest;
     if (sees.chosen) ask_for_candidates(a, row);
     u32 index[2], when[2];
 #pragma unroll
@@ -117,39 +115,45 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
         index[i] = tile * SPAN + 32 * i + threadIdx.x / 8;
         when[i] = busy ? known_when(a, row, sees, index[i]) : AT_ONCE;
     }
-    // The choice is invited to run when all before it is done, and this kernel by the choice: where rows are
-    // chosen, only the choice has to be waited for.
+    // The choice lets this kernel begin when all before the choice is done: where rows are chosen, only the choice
+    // has to be waited for.
 #pragma unroll 1
     for (u32 now = AT_ONCE; now <= WHEN_CHOSEN; now++) {
         if (now == (sees.chosen ? WHEN_CHOSEN : WHEN_KEPT)) await();
-        if (!busy) continue;
-        uint2 units[2][SCALED + 2], scales[2];
+        bool rehearsal = now == AT_ONCE;
+        if (busy) {
+            uint2 units[2][SCALED + 2], scales[2];
 #pragma unroll
-        for (u32 i = 0; i < 2; i++)
-            if (when[i] == now) fetch_row(units[i], scales[i], row_place(a, row, sees, r, index[i]));
-        if (now == WHEN_KEPT) stage_queries(a, r, first_head, 8, 512, m.queries);
+            for (u32 i = 0; i < 2; i++)
+                if (when[i] == now || rehearsal) fetch_row(units[i], scales[i], when[i] == now ? row_place(a, row, sees, r, index[i]) : nullptr);
+            if (now == WHEN_KEPT) stage_queries(a, r, first_head, 8, 512, m.queries);
 #pragma unroll
-        for (u32 i = 0; i < 2; i++)
-            if (when[i] == now) decode_row(units[i], scales[i], m.tile + (32 * i + threadIdx.x / 8) * LINE);
+            for (u32 i = 0; i < 2; i++)
+                if (when[i] == now || rehearsal) decode_row(units[i], scales[i], m.tile + (32 * i + threadIdx.x / 8) * LINE);
+        }
+        if (now == WHEN_KEPT) continue;
+        // What follows is done once for nothing, with whatever lies there: then the instructions are near when
+        // time counts, which else come from far away, a few at a time.
+        if (threadIdx.x < 8) m.met[threadIdx.x] = Softmax{-INFINITE, 0.0f};
+        if (!rehearsal) wait_for_all();
+        if (busy) {
+            __syncthreads();
+            score_tile<1>(m, 512);
+            __syncthreads();
+            weigh_tile<1>(m, visible - tile * SPAN, a.scale);
+            __syncthreads();
+            // Four lanes to a block that puts a slice together: two heads each.
+            if (!rehearsal && warp == 0) post(lane / 4, (const float *)(t.met + tile * 8 + lane % 4 * 2), *(const float4 *)(m.met + lane % 4 * 2), &t.met_box);
+            Sums<1> sums;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int c = 0; c < 4; c++) sums[i][0][c] = -0.0f;
+            add_tile<1>(m, sums);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (!rehearsal) post(warp, t.sums + tile * 512 + (i * 32 + lane) * 4, make_float4(sums[i][0][0], sums[i][0][1], sums[i][0][2], sums[i][0][3]), &t.sums_box);
+        }
+        if (tile < SLICES) finish_slice(a, t, r, first_head, tiles, rehearsal);
     }
-    wait_for_all();
-    if (busy) {
-        __syncthreads();
-        score_tile<1>(m, 512);
-        __syncthreads();
-        weigh_tile<1>(m, visible - tile * SPAN, a.scale);
-        __syncthreads();
-        // Four lanes to a block that puts a slice together: two heads each.
-        if (warp == 0) post(lane / 4, (const float *)(t.met + tile * 8 + lane % 4 * 2), *(const float4 *)(m.met + lane % 4 * 2), &t.met_box);
-        Sums<1> sums;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-#pragma unroll
-            for (int c = 0; c < 4; c++) sums[i][0][c] = -0.0f;
-        add_tile<1>(m, sums);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            post(warp, t.sums + tile * 512 + (i * 32 + lane) * 4, make_float4(sums[i][0][0], sums[i][0][1], sums[i][0][2], sums[i][0][3]), &t.sums_box);
-    }
-    if (tile < SLICES) finish_slice(a, t, r, first_head, tiles);
 }
