@@ -42,6 +42,20 @@ __device__ __forceinline__ void fetch_row(uint2 (&units)[SCALED + 2], uint2 &sca
     scales = place ? __ldcg((const uint2 *)(place + 64 * SCALED)) : make_uint2(0, 0);
 }
 
+// Where two rows of the choice lie: both loads before what depends on either.
+__device__ __forceinline__ void chosen_places(const AttendArgs &a, const Row &row, const Sight &s, u32 r, u32 first, const u32 (&passes)[2], const u8 *(&places)[2]) {
+    const u32 *chosen = a.chosen + (u64)r * a.top_k + first - s.window_rows;
+    u32 shift = __popc(PAGE_TOKENS / a.ratio - 1), index[2];
+    const u8 *pages[2];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) index[i] = passes[i] >> WHEN_CHOSEN ? __ldcg(chosen + 32 * i) : 0;
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) pages[i] = row.pages[index[i] >> shift];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++)
+        if (passes[i] >> WHEN_CHOSEN) places[i] = pages[i] + a.row_at + (u64)(index[i] & ((1u << shift) - 1)) * ROW_BYTES;
+}
+
 // Brings near what may be chosen, where that is not much more than what will be. A row begins anywhere in a line.
 __device__ __forceinline__ void ask_for_candidates(const AttendArgs &a, const Row &row) {
     u32 rows = (row.position + 1) / a.ratio, lines = (ROW_BYTES + 127) / 128;
@@ -109,11 +123,14 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
     if (a.ratio && threadIdx.x <= row.position / PAGE_TOKENS / 16) touch(row.pages + threadIdx.x * 16);
     if (threadIdx.x < 8) m.norms[threadIdx.x] = sink(a, first_head + threadIdx.x).largest;
     if (sees.chosen) ask_for_candidates(a, row);
-    u32 index[2], when[2];
+    // Two rows of the tile: in which passes they are taken, the last time for good.
+    u32 first = tile * SPAN + threadIdx.x / 8, passes[2];
+    const u8 *places[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        index[i] = tile * SPAN + 32 * i + threadIdx.x / 8;
-        when[i] = busy ? known_when(a, row, sees, index[i]) : AT_ONCE;
+        u32 when = busy ? known_when(a, row, sees, first + 32 * i) : AT_ONCE;
+        passes[i] = 1 << AT_ONCE | 1 << when;
+        places[i] = busy && when != WHEN_CHOSEN ? row_place(a, row, sees, r, first + 32 * i) : nullptr;
     }
     // The choice lets this kernel begin when all before the choice is done: where rows are chosen, only the choice
     // has to be waited for.
@@ -121,15 +138,16 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
     for (u32 now = AT_ONCE; now <= WHEN_CHOSEN; now++) {
         if (now == (sees.chosen ? WHEN_CHOSEN : WHEN_KEPT)) await();
         bool rehearsal = now == AT_ONCE;
+        if (now == WHEN_CHOSEN && sees.chosen) chosen_places(a, row, sees, r, first, passes, places);
         if (busy) {
             uint2 units[2][SCALED + 2], scales[2];
 #pragma unroll
             for (u32 i = 0; i < 2; i++)
-                if (when[i] == now || rehearsal) fetch_row(units[i], scales[i], when[i] == now ? row_place(a, row, sees, r, index[i]) : nullptr);
+                if (passes[i] >> now & 1) fetch_row(units[i], scales[i], passes[i] >> now == 1 ? places[i] : nullptr);
             if (now == WHEN_KEPT) stage_queries(a, r, first_head, 8, 512, m.queries);
 #pragma unroll
             for (u32 i = 0; i < 2; i++)
-                if (when[i] == now || rehearsal) decode_row(units[i], scales[i], m.tile + (32 * i + threadIdx.x / 8) * LINE);
+                if (passes[i] >> now & 1) decode_row(units[i], scales[i], m.tile + (32 * i + threadIdx.x / 8) * LINE);
         }
         if (now == WHEN_KEPT) continue;
         // What follows is done once for nothing, with whatever lies there: then the instructions are near when
