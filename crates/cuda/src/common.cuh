@@ -58,6 +58,16 @@ __device__ __forceinline__ void enter() {
     await();
 }
 
+// Blocks that all begin at once wait for their input, and do everything once for nothing, in pass 0: then the
+// instructions are near in pass 1, when time counts, which else come from far away, a few at a time.
+__device__ __forceinline__ u32 first_pass() {
+#if __CUDA_ARCH__ >= 900
+    return gridDim.x * gridDim.y * gridDim.z <= 128 ? 0 : 1;
+#else
+    return 1;
+#endif
+}
+
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
