@@ -88,6 +88,14 @@ __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch
 // Where something lies within the shared memory, as instructions name it.
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
+// The thread, found anew each time: what follows from it would else be kept in registers from one tile
+// to the next, and those are dear.
+__device__ __forceinline__ u32 thread_anew() {
+    u32 thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
 // ------------------------------------------------------------------ number formats
 
 __device__ __forceinline__ float f16_to_f32(u16 h) {

@@ -18,14 +18,6 @@ __device__ __forceinline__ float exp2_near(float x) {
     return y;
 }
 
-// The thread, found anew each time: what follows from it would else be kept in registers from one tile
-// to the next, and those are dear.
-__device__ __forceinline__ u32 thread_anew() {
-    u32 thread;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-    return thread;
-}
-
 // Matrices of eight by eight halves, whose rows the lanes name eight at a time.
 __device__ __forceinline__ void load_matrices(u32 (&d)[4], const void *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(shared_address(row)));

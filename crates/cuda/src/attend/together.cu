@@ -150,8 +150,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
                 if (passes[i] >> now & 1) decode_row(units[i], scales[i], m.tile + (32 * i + threadIdx.x / 8) * LINE);
         }
         if (now == WHEN_KEPT) continue;
-        // What follows is done once for nothing, with whatever lies there: then the instructions are near when
-        // time counts, which else come from far away, a few at a time.
+        // What follows is done once for nothing, with whatever lies there, as `first_pass` says.
         if (threadIdx.x < 8) m.met[threadIdx.x] = Softmax{-INFINITE, 0.0f};
         if (!rehearsal) wait_for_all();
         if (busy) {

@@ -9,12 +9,9 @@ static const u32 MOST_BLOCKS = 16;
 extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(const HyperArgs a) {
     __shared__ __align__(16) float v[4 * CHUNK], sums[MOST_BLOCKS * SUMS];
     __shared__ float groups[GROUPS];
+    __shared__ float4 norm[CHUNK / 4]; // each for the thread that asks for it: registers are dear
     __shared__ u64 sums_box, groups_box;
     const u32 parts = CHUNK / 128; // whose squares are summed up, in a chunk
-    u32 chunk = blockIdx.x, row = blockIdx.y, first = chunk * CHUNK;
-    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    u32 d = first + 4 * threadIdx.x;
-    bool reads = threadIdx.x < CHUNK / 4 && d < a.hidden;
     invite();
     // Those of no block are not written by others.
     if (threadIdx.x >= a.chunks * parts && threadIdx.x < GROUPS) groups[threadIdx.x] = 0.0f;
@@ -23,45 +20,61 @@ extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(co
         open_box(&groups_box, a.chunks * parts * 4);
     }
     arrive(); // from here on others may write here
-    Share w;
-    load_share(a, first, w);
-    const Ending ending = load_ending(a);
-    float4 norm = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (reads) norm = early((const float4 *)(a.norm + d));
+    load_ending(a); // only brings it near
     // Weights may have pushed the streams out since they were written.
-    ask_for_streams(a, row, first);
-    await();
+    ask_for_streams(a, blockIdx.y, blockIdx.x * CHUNK);
 
-    float4 x = mixed(a, row, first);
-    __syncthreads(); // the streams are read by all before one is written
-    float squares = place(a, row, first, x, v), sum[1][3];
-    __syncthreads();
-    if (a.function.format == F32)
-        project<F32, 1>(a, w, first, v, sum);
-    else if (a.function.format == F16)
-        project<F16, 1>(a, w, first, v, sum);
-    else
-        project<BF16, 1>(a, w, first, v, sum);
-    wait_for_all();
-    if (lane < a.chunks) post(lane, sums + chunk * SUMS + 4 * warp, make_float4(sum[0][0], sum[0][1], sum[0][2], squares), &sums_box);
+#pragma unroll 1
+    for (u32 pass = first_pass(); pass < 2; pass++) {
+        u32 chunk = blockIdx.x, row = blockIdx.y;
+        // Nothing that follows from them is kept from one pass to the next.
+        asm volatile("" : "+r"(chunk), "+r"(row));
+        u32 first = chunk * CHUNK, d = first + 4 * thread_anew();
+        bool reads = threadIdx.x < CHUNK / 4 && d < a.hidden;
+        Share w = {};
+        if (pass) {
+            load_share(a, first, w);
+            if (reads) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(norm + threadIdx.x)), "l"(a.norm + d) : "memory");
+            await();
+        }
+        float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (pass) x = mixed(a, row, first);
+        __syncthreads(); // the streams are read by all before one is written
+        float squares = place(a, row, first, x, v, pass && a.write), sum[1][3];
+        __syncthreads();
+        if (a.function.format == F32)
+            project<F32, 1>(a, w, first, v, sum);
+        else if (a.function.format == F16)
+            project<F16, 1>(a, w, first, v, sum);
+        else
+            project<BF16, 1>(a, w, first, v, sum);
+        const Ending ending = load_ending(a);
+        u32 thread = thread_anew(), lane = thread % 32, warp = thread / 32;
+        if (pass) wait_for_all();
+        if (pass && lane < a.chunks) post(lane, sums + chunk * SUMS + 4 * warp, make_float4(sum[0][0], sum[0][1], sum[0][2], squares), &sums_box);
 
-    // The longest chain of all goes beside the rest.
-    bool mixes = warp == 7 && chunk == a.chunks - 1 && !a.head;
-    if (warp >= parts && !mixes) return;
-    float inverse;
-    wait_for(&sums_box);
-    float said = ended(a, ending, sums, inverse);
-    if (mixes) return store_mix(a, row, said);
-    if (threadIdx.x == 0 && chunk == 0 && !sound(inverse)) report(a.fault, a.stage, row);
-    float weight = read_weight(a, row, said, warp == 0 && chunk == 0);
-    float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        // The longest chain of all goes beside the rest.
+        bool mixes = warp == 7 && chunk == a.chunks - 1 && !a.head;
+        if (warp >= parts && !mixes) continue;
+        float inverse;
+        if (pass) wait_for(&sums_box);
+        float said = ended(a, ending, sums, inverse);
+        if (mixes) {
+            store_mix(a, row, said, pass);
+            continue;
+        }
+        if (pass && threadIdx.x == 0 && chunk == 0 && !sound(inverse)) report(a.fault, a.stage, row);
+        float weight = read_weight(a, row, said, pass && warp == 0 && chunk == 0);
+        float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
-    for (u32 i = 0; i < 4; i++)
-        fused(y, __shfl_sync(FULL, weight, i), *(const float4 *)(v + i * CHUNK + 4 * threadIdx.x));
-    squares = warp_sum(square4(y));
-    if (lane < a.chunks) post(lane, groups + chunk * parts + warp, squares, &groups_box);
-    wait_for(&groups_box); // the block may not end before all has come
-    u32 target = a.head ? a.rows[row].want : row;
-    float scale = input_scale(a, groups);
-    if (reads && target != NOWHERE) store_input(a, target, d, y, scale, norm);
+        for (u32 i = 0; i < 4; i++)
+            fused(y, __shfl_sync(FULL, weight, i), *(const float4 *)(v + i * CHUNK + 4 * threadIdx.x));
+        squares = warp_sum(square4(y));
+        if (pass && lane < a.chunks) post(lane, groups + chunk * parts + warp, squares, &groups_box);
+        if (pass) wait_for(&groups_box); // the block may not end before all has come
+        u32 target = a.head ? a.rows[row].want : row;
+        float scale = input_scale(a, groups);
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        if (pass && reads && target != NOWHERE) store_input(a, target, d, y, scale, norm[threadIdx.x]);
+    }
 }
