@@ -215,42 +215,48 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
     }
     u32 count = position + 1 - first;
     bool few = ends && count <= FEW_POOLED && dim <= FEW_VALUES * KEEPERS;
-    HeldToken held[FEW_POOLED - 1], last;
-    float more[FEW_VALUES];
-    if (ends) __syncthreads();
-    // What was kept before this round lies there already, and only the last token can come late.
-    if (few) {
-        hold_tokens(held, tokens, count - 1, dim, false);
+#pragma unroll 1
+    for (u32 pass = few ? first_pass() : 1; pass < 2; pass++) {
+        // Nothing that follows from them is kept from one pass to the next.
+        asm volatile("" : "+r"(r), "+r"(dim));
+        HeldToken held[FEW_POOLED - 1] = {}, last = {};
+        float more[FEW_VALUES] = {};
+        if (pass) {
+            if (ends) __syncthreads();
+            // What was kept before this round lies there already, and only the last token can come late.
+            if (few) hold_tokens(held, tokens, count - 1, dim, false);
+            await();
+            if (few) {
+                if (row.before) hold_tokens(held, tokens, count - 1, dim, true);
 #pragma unroll
-        for (u32 n = 0; n < FEW_VALUES; n++) more[n] = ape[last_column(a, dim, n)];
-    }
-    await();
-    if (few) {
-        if (row.before) hold_tokens(held, tokens, count - 1, dim, true);
-#pragma unroll
-        for (u32 n = 0; n < FEW_VALUES; n++) {
-            u64 at = (u64)r * width + last_column(a, dim, n);
-            last.kv[n] = c.kv[at], last.score[n] = c.score[at];
+                for (u32 n = 0; n < FEW_VALUES; n++) {
+                    u32 column = last_column(a, dim, n);
+                    u64 at = (u64)r * width + column;
+                    last.kv[n] = c.kv[at], last.score[n] = c.score[at], more[n] = ape[column];
+                }
+            }
+            if (!a.waiting) keep_projections(a, c, r, kept, ape);
+            if (!ends) return;
         }
-    }
-    if (!a.waiting) keep_projections(a, c, r, kept, ape);
-    if (!ends) return;
-    if (few) {
+        if (few) {
 #pragma unroll
-        for (u32 n = 0; n < FEW_VALUES; n++) last.score[n] += more[n];
-        pool_few(held, last, count - 1, dim, v);
-    } else {
-        pool_many(tokens, count, dim, v);
+            for (u32 n = 0; n < FEW_VALUES; n++) last.score[n] += more[n];
+            pool_few(held, last, count - 1, dim, v);
+        } else {
+            pool_many(tokens, count, dim, v);
+        }
+        norm_and_turn(v, weight, c.format, turn, a.eps, shared32);
+        u8 *to = pass ? target : (u8 *)v;
+        if (c.index)
+            pack_index(v, c.format, to);
+        else
+            pack_attention(v, c.format, to);
     }
-    norm_and_turn(v, weight, c.format, turn, a.eps, shared32);
-    if (c.index)
-        pack_index(v, c.format, target);
-    else
-        pack_attention(v, c.format, target);
 }
 
 // Jobs for every row: the low-rank query, the key/value row, and up to two compressors. What depends on no kernel
-// before is asked for ahead: weights, and what the host tells of the round.
+// before is asked for ahead: weights, and what the host tells of the round. What a rehearsal packs goes where its
+// values lie, which it spoils.
 extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a) {
     extern __shared__ float v[];
     __shared__ float shared32[32];
@@ -258,24 +264,29 @@ extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a)
     u32 r = blockIdx.x;
     const Row row = a.rows[r];
     if (blockIdx.y == 0) {
-        float *qr = a.qr + (u64)r * a.q_rank, squares = 0.0f, x[ABREAST];
+        float *qr = a.qr + (u64)r * a.q_rank, x[ABREAST];
         ask_for_norm(v, a.qr_norm, a.q_rank);
-        await();
-        for (u32 i = threadIdx.x; i < a.q_rank; i += ABREAST * KEEPERS) {
-            load_some(x, qr, i, a.q_rank);
+#pragma unroll 1
+        for (u32 pass = first_pass(); pass < 2; pass++) {
+            u32 rank = pass ? a.q_rank : 0;
+            float squares = 0.0f;
+            if (pass) await();
+            for (u32 i = threadIdx.x; i < a.q_rank; i += ABREAST * KEEPERS) {
+                load_some(x, qr, i, rank);
 #pragma unroll
-            for (u32 k = 0; k < ABREAST; k++) squares = __fmaf_rn(x[k], x[k], squares);
-        }
-        float scale = norm_scale(squares, a.q_rank, a.eps, shared32);
-        for (u32 i = threadIdx.x; i < a.q_rank; i += ABREAST * KEEPERS) {
-            load_some(x, qr, i, a.q_rank);
+                for (u32 k = 0; k < ABREAST; k++) squares = __fmaf_rn(x[k], x[k], squares);
+            }
+            float scale = norm_scale(squares, a.q_rank, a.eps, shared32);
+            for (u32 i = threadIdx.x; i < a.q_rank; i += ABREAST * KEEPERS) {
+                load_some(x, qr, i, rank);
 #pragma unroll
-            for (u32 k = 0; k < ABREAST; k++) {
-                u32 at = i + k * KEEPERS;
-                if (at >= a.q_rank) continue;
-                float y = x[k] * scale * v[at];
-                qr[at] = y;
-                if (a.half) a.half[(u64)r * a.q_rank + at] = half_of(y);
+                for (u32 k = 0; k < ABREAST; k++) {
+                    u32 at = i + k * KEEPERS;
+                    if (at >= rank) continue;
+                    float y = x[k] * scale * v[at];
+                    qr[at] = y;
+                    if (a.half) a.half[(u64)r * a.q_rank + at] = half_of(y);
+                }
             }
         }
     } else if (blockIdx.y == 1) {
@@ -283,16 +294,22 @@ extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a)
         float2 turn = make_float2(1.0f, 0.0f);
         if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
         ask_for_norm(v + a.format.values, a.kv_norm, a.format.values);
-        await();
-        for (u32 i = threadIdx.x; i < a.format.values; i += ABREAST * KEEPERS) {
-            float x[ABREAST];
-            load_some(x, a.kv + (u64)r * a.format.values, i, a.format.values);
+#pragma unroll 1
+        for (u32 pass = first_pass(); pass < 2; pass++) {
+            if (pass) {
+                __syncthreads();
+                await();
+            }
+            for (u32 i = threadIdx.x; i < a.format.values; i += ABREAST * KEEPERS) {
+                float x[ABREAST];
+                load_some(x, a.kv + (u64)r * a.format.values, i, pass ? a.format.values : 0);
 #pragma unroll
-            for (u32 k = 0; k < ABREAST; k++)
-                if (i + k * KEEPERS < a.format.values) v[i + k * KEEPERS] = x[k];
+                for (u32 k = 0; k < ABREAST; k++)
+                    if (i + k * KEEPERS < a.format.values) v[i + k * KEEPERS] = x[k];
+            }
+            norm_and_turn(v, v + a.format.values, a.format, turn, a.eps, shared32);
+            pack_attention(v, a.format, pass ? target : (u8 *)v);
         }
-        norm_and_turn(v, v + a.format.values, a.format, turn, a.eps, shared32);
-        pack_attention(v, a.format, target);
     } else {
         keep_pending(a, a.compressors[blockIdx.y - 2], row, v, shared32);
     }
