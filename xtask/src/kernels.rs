@@ -24,6 +24,7 @@ const HOT: &[&str] = &[
     "hyper_together",
     "attend_parts",
     "attend_join",
+    "attend_together",
     "attend_8",
     "attend_16",
     "attend_16_whole",

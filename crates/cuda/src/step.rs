@@ -54,6 +54,7 @@ pub struct Step {
     capacity: usize,
     recordings: Recordings,
     way: hyper::Way,
+    together: attend::tensor::Together,
     /// Rows of the longest slice of a round.
     slice: usize,
     fast: bool,
@@ -87,7 +88,7 @@ impl Step {
         )?;
         tensor::prepare(device, kernels)?;
         experts::tensor::prepare(device, kernels)?;
-        attend::tensor::prepare(device, kernels)?;
+        let together = attend::tensor::prepare(device, kernels)?;
         let fast = options.fast;
         let room = Room::new(device.info(), options, shape, floats(model, fast));
         let scratch = Scratch::new(device, config, room)?;
@@ -108,6 +109,7 @@ impl Step {
             capacity: 0,
             recordings: Recordings::default(),
             way: hyper::prepare(device, kernels, config.hidden)?,
+            together,
             slice: room.slice,
             fast,
         })
@@ -242,6 +244,7 @@ impl Step {
             fault: told,
             scores: self.scores.address(),
             way: self.way,
+            together: self.together,
             fast: self.fast,
         };
         let save = SaveArgs {
@@ -281,6 +284,7 @@ struct Launches<'a> {
     fault: u64,
     scores: u64,
     way: hyper::Way,
+    together: attend::tensor::Together,
     fast: bool,
 }
 

@@ -9,6 +9,7 @@ use crate::options::CudaError;
 /// The source of all kernels, in one piece.
 pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../common.cuh"),
+    include_str!("../cluster.cuh"),
     include_str!("../tensor/halves.cuh"),
     include_str!("../matvec/weights.cuh"),
     include_str!("../matvec/kernel.cu"),
@@ -23,6 +24,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../attend/kernel.cu"),
     include_str!("../attend/tile.cuh"),
     include_str!("../attend/tensor.cu"),
+    include_str!("../attend/together.cu"),
     include_str!("../indexer/tensor.cu"),
     include_str!("../experts/kernel.cu"),
     include_str!("../tensor/codes.cuh"),

@@ -51,6 +51,7 @@ kernels! {
     IndexTop = "index_top",
     AttendParts = "attend_parts",
     AttendJoin = "attend_join",
+    AttendTogether = "attend_together",
     Attend8 = "attend_8",
     Attend16 = "attend_16",
     Attend16Whole = "attend_16_whole",
@@ -232,26 +233,28 @@ impl Device {
         self.start(kernels, kernel, (grid, None), threads, shared, args)
     }
 
-    /// The same for a kernel whose blocks wait for each other: `blocks` of them in each of `clusters`.
-    /// The card must be able to do it.
+    /// The same for a kernel whose blocks wait for each other: those of each line of the grid. The card must
+    /// be able to do it.
     pub fn launch_clusters<A: Args>(
         &self,
         kernels: &Kernels,
         kernel: Kernel,
-        [blocks, clusters]: [usize; 2],
+        grid: [usize; 3],
         threads: u32,
+        shared: usize,
         args: &A,
     ) -> Result<(), CudaError> {
-        self.start(kernels, kernel, ([blocks, clusters, 1], Some(blocks)), threads, 0, args)
+        self.start(kernels, kernel, (grid, Some(grid[0])), threads, shared, args)
     }
 
-    /// Whether the card runs clusters of so many blocks of a kernel.
+    /// Whether the card runs clusters of so many blocks of a kernel, each with `shared` bytes.
     pub fn can_cluster(
         &self,
         kernels: &Kernels,
         kernel: Kernel,
         blocks: usize,
         threads: u32,
+        shared: usize,
     ) -> Result<bool, CudaError> {
         if self.info.capability < OVERLAPPING {
             return Ok(false);
@@ -263,7 +266,7 @@ impl Device {
         // every card does may refuse; then it is the question below that says no.
         let _ = unsafe { result::function::set_function_attribute(function, larger, 1) };
         let mut attributes = attributes(false, Some(blocks));
-        let config = self.config(([blocks, 1, 1], threads, 0), &mut attributes);
+        let config = self.config(([blocks, 1, 1], threads, shared), &mut attributes);
         let mut clusters = 0;
         // SAFETY: the configuration and its attributes live until the call has returned.
         let asked = unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, function, &config) };
