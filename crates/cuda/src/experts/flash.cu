@@ -7,10 +7,11 @@
 static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
 
 // Where kernels overlap and the assembler makes do with few registers, blocks have fewer threads than these bounds
-// say: what counts are the registers that follow, 80, 80 and 64 a thread, so that 288 threads of the first kernel and
-// 512 of the second, or those and 384 of the third, have room together.
+// say: what counts are the registers that follow, 64, 80 and 64 a thread, so that 288 threads of the first kernel and
+// 512 of the second, or those and 384 of the third, have room together: each quarter of a multiprocessor has 16384
+// registers, for four warps of the second kernel and three of another.
 #if __CUDA_ARCH__ == 900
-#define SHARED_BOUNDS __launch_bounds__(384, 2)
+#define SHARED_BOUNDS __launch_bounds__(512, 2)
 #define IN_BOUNDS __launch_bounds__(768, 1)
 #define OUT_BOUNDS __launch_bounds__(512, 2)
 #else
