@@ -6,17 +6,18 @@
 // Blocks of 256 columns that a warp has under way.
 static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
 
-// Blocks have fewer threads than these bounds say: what counts are the registers that follow, 80, 80 and 64 a thread,
-// so that 288 threads of the first kernel and 512 of the second, or those and 384 of the third, have room together.
-// From 10.0 on that is too few.
-#if __CUDA_ARCH__ >= 1000
-#define SHARED_BOUNDS __launch_bounds__(288, 1)
-#define IN_BOUNDS __launch_bounds__(512, 1)
-#define OUT_BOUNDS __launch_bounds__(512, 1)
-#else
-#define SHARED_BOUNDS __launch_bounds__(384, 2)
+// Where kernels overlap and the assembler makes do with few registers, blocks have fewer threads than these bounds
+// say: what counts are the registers that follow, 64, 80 and 64 a thread, so that 288 threads of the first kernel and
+// 512 of the second, or those and 384 of the third, have room together: each quarter of a multiprocessor has 16384
+// registers, for four warps of the second kernel and three of another.
+#if __CUDA_ARCH__ == 900
+#define SHARED_BOUNDS __launch_bounds__(512, 2)
 #define IN_BOUNDS __launch_bounds__(768, 1)
 #define OUT_BOUNDS __launch_bounds__(512, 2)
+#else
+#define SHARED_BOUNDS __launch_bounds__(288, 1)
+#define IN_BOUNDS __launch_bounds__(512, 1)
+#define OUT_BOUNDS __launch_bounds__(384, 1)
 #endif
 
 // ------------------------------------------------------------------ pieces of weights for one vector
@@ -252,26 +253,25 @@ __device__ __forceinline__ void pick_of_neighbours(const uint4 *keys, u32 used, 
     }
 }
 
-// What of the choice can be known without the router's product.
-__device__ __forceinline__ float choose_early(const RouteArgs &r, Choice &choice) {
+// The choice of a row whose token chooses can be known without the router's product.
+__device__ __forceinline__ void choose_early(const RouteArgs &r, Choice &choice) {
     if (r.table && threadIdx.x < r.used) choice.picks[threadIdx.x] = r.table[(u64)r.rows->token * r.used + threadIdx.x];
-    return r.bias && threadIdx.x < r.experts ? __ldg(r.bias + threadIdx.x) : 0.0f;
 }
 
-// The row's choice, as `route_row`; every thread of the block must call this.
-__device__ __forceinline__ void choose(const RouteArgs &r, const float *parts, u32 segments, float bias, Choice &choice) {
+// The row's choice, as `route_row`; every thread of the block must call this. `bias` is null where tokens choose.
+__device__ __noinline__ void choose(u32 experts, u32 used, const float *bias, const float *parts, u32 segments, Choice &choice) {
     u32 expert = threadIdx.x, key = 0;
-    if (expert < r.experts) {
-        float logit = 0.0f;
+    if (expert < experts) {
+        float more = bias ? __ldg(bias + expert) : 0.0f, logit = 0.0f;
 #pragma unroll 8
-        for (u32 s = 0; s < segments; s++) logit += __ldcg(parts + s * r.experts + expert);
+        for (u32 s = 0; s < segments; s++) logit += __ldcg(parts + s * experts + expert);
         float score = sqrtf(softplus(logit));
         choice.scores[expert] = score;
-        key = ordered(score + bias);
+        key = ordered(score + more);
     }
     if (expert < MOST_EXPERTS) ((u32 *)choice.keys)[expert] = key;
     __syncthreads();
-    if (!r.table && threadIdx.x < 32) pick_of_neighbours(choice.keys, r.used, choice.picks);
+    if (bias && threadIdx.x < 32) pick_of_neighbours(choice.keys, used, choice.picks);
     __syncthreads();
 }
 
@@ -316,11 +316,13 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
         u32 strips = e.inner / 16, per_expert = (strips + a.inner_tiles - 1) / a.inner_tiles;
         task.k = blockIdx.x / per_expert, task.top = blockIdx.x % per_expert * a.inner_tiles, task.tiles = min(a.inner_tiles, strips - task.top);
     }
-    float bias = choose_early(a.route, choice);
+    choose_early(a.route, choice);
     copies_done<0>();
+    // Once before the router's product is there, for nothing but that the instructions are near when it is.
+    choose(a.route.experts, e.used, a.route.bias, a.parts, segments, choice);
     await();
     invite();
-    choose(a.route, a.parts, segments, bias, choice);
+    choose(a.route.experts, e.used, a.route.bias, a.parts, segments, choice);
     u32 share = sharers(e.hidden), groups = warps / share, tile = warp / share, lead = warp % share, all = task.tiles;
     u32 mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
     u32 expert = choice.picks[task.k], stride = strip_bytes<IQ2_XXS>(e.hidden), begin = (task.top + tile) * stride;
@@ -396,7 +398,7 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
         float *at = outputs + ((which * (used + 1) + k) * segments + segment) * 16 + threadIdx.x % 32 / 4;
         at[0] = upper, at[8] = lower;
     };
-    float bias = choose_early(a.route, choice);
+    choose_early(a.route, choice);
 
     u32 stride = strip_bytes<Q8_0>(e.inner), tasks = segments * OUT_STRIPS, shared = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
     for (u32 task = warp; task < tasks; task += warps) {
@@ -405,7 +407,7 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     }
     OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, SharedDown(e.shared_down.codes + top * stride, used * blocks, warp, warps, stride));
     of_shared.begin();
-    choose(a.route, a.parts, segments_of(e.hidden), bias, choice);
+    choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
     of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(walk.which(), used, walk.segment, upper, lower); });
 
     stride = strip_bytes<Q2_K>(e.inner), tasks = used * segments;

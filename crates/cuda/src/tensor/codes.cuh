@@ -252,20 +252,21 @@ template <> struct Codes<IQ2_XXS> {
 
 template <> struct Codes<Q2_K> {
     uint4 q;
-    u32 first, second, sizes;
+    u32 first, second, sizes; // 16 times the scale of scales, and -16 times that of minima
     __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return t / 2 * 128 + 32 * s + 16 * (t % 2); }
     __device__ __forceinline__ void begin(const Span<Q2_K> &at, u32 rows, u32 t) {
         q = at.chunk(rows, 0);
         u32 meta = at.scales_of(rows);
         first = staged4(meta + t / 2 * 8), second = staged4(meta + t / 2 * 8 + 4);
-        sizes = staged4(meta + 16);
+        sizes = pair_mul(staged4(meta + 16), SIXTEEN ^ 0x80000000u);
     }
     __device__ __forceinline__ void fetch(const Span<Q2_K> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
-        u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
-        u32 times = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x1010), SIXTEEN), small_pair(code & 15));
-        u32 less = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x3232), SIXTEEN ^ 0x80008000u), small_pair(code >> 4));
+        // The run's two numbers of four bits as halves 1024 + n and 1024 + 16 m, from which n and m follow without an error.
+        u32 code = __byte_perm(s < 2 ? first : second, 0x64646464u, 0x4040 + (s % 2 * 2 + t % 2) * 0x0101) & 0xfff0ff0fu;
+        u32 scaled = pair_mul(pair_fma(code, 0x2c003c00u, 0xd400e400u), sizes);
+        u32 times = __byte_perm(scaled, 0, 0x1010), less = __byte_perm(scaled, 0, 0x3232);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             u32 four = word(q, i) >> (2 * s) & 0x03030303u;
