@@ -149,7 +149,7 @@ __device__ __forceinline__ void stage_queries(const AttendArgs &a, u32 r, u32 fi
 #pragma unroll
         for (u32 j = 0; j < QUADS; j++) {
             u32 at = 4 * lane + 128 * j;
-            q[j] = live && at < dim ? *(const float4 *)(mine + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            q[j] = live && at < dim ? __ldcg((const float4 *)(mine + at)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
 #pragma unroll
         for (u32 j = 0; j < QUADS; j++)
