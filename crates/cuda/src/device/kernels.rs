@@ -119,6 +119,16 @@ unsafe impl Send for Kernels {}
 // SAFETY: as above; they are only read.
 unsafe impl Sync for Kernels {}
 
+/// Gives a kernel's multiprocessors as much shared memory as they can have. A multiprocessor on which two kernels
+/// want different shares serves them one after the other, and the second could ask for nothing ahead.
+fn all_to_shared(function: sys::CUfunction) -> Result<(), CudaError> {
+    let share = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+    let most = sys::CUshared_carveout_enum::CU_SHAREDMEM_CARVEOUT_MAX_SHARED as i32;
+    // SAFETY: the function has just been found in a loaded module.
+    unsafe { result::function::set_function_attribute(function, share, most) }
+        .map_err(driver("sharing out a multiprocessor's memory"))
+}
+
 impl Kernels {
     /// Finds or compiles the kernels for this card and loads them.
     pub fn load(device: &Device) -> Result<Kernels, CudaError> {
@@ -133,6 +143,7 @@ impl Kernels {
             // SAFETY: the module has just been loaded.
             let function = unsafe { result::module::get_function(module, name) }
                 .map_err(driver("finding a kernel"))?;
+            all_to_shared(function)?;
             kernels.functions.push(function);
         }
         kernels.fill_grid(device)?;
