@@ -58,9 +58,6 @@ template <int F> struct TileWalk {
 // For a format that is known when the kernel is compiled, or for whichever there is.
 static const int ANY = -2;
 
-// What a warp has for two pieces of Q8_0 with one vector beside them.
-static const u32 NEAR_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
-
 // What block `block` of a list does, whose warps have `OF` bytes for their pieces; every thread of it must call this.
 template <int N, int F, u32 OF = ROOM> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;

@@ -41,8 +41,6 @@ pub const STATIC_SHARED: usize = 256;
 pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
 pub const NEAR_LINE: usize = 512 + 16;
-/// What a warp has for two pieces of Q8_0 with one vector beside them.
-pub const NEAR_ROOM: usize = 2 * (16 * (256 + 16) + NEAR_LINE);
 
 /// Bytes of a block of columns of a row, codes and scales, where they wait in shared memory.
 const ENCODED: [(Format, usize); 8] = [
