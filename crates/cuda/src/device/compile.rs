@@ -31,6 +31,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/many.cu"),
     include_str!("../tensor/hopper.cu"),
     include_str!("../experts/tensor.cu"),
+    include_str!("../experts/items.cu"),
     include_str!("../experts/many.cu"),
     include_str!("../tensor/pack.cu"),
     include_str!("../experts/hopper.cu"),

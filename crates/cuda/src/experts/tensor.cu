@@ -35,8 +35,7 @@ __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { retur
 template <int F, int M, int X> constexpr u32 ROOM_OF = 2 * (Piece<F, M>::bytes + Piece<F, M>::blocks * X * NEAR_LINE);
 template <int M, int X> constexpr u32 ROOM_OF<ANY, M, X> = ROOM;
 
-// How many vectors of an item, and of one row, come beside the weights; 0: they are loaded.
-template <int F> constexpr int ITEM_VECTORS = F == ANY ? 0 : 3;
+// How many vectors of one row come beside the weights; 0: they are loaded.
 template <int F> constexpr int ONE_VECTOR = F == ANY ? 0 : 1;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
@@ -187,7 +186,7 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<F, ITEM_VECTORS<F>>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner<F, 0>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -331,8 +330,6 @@ EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner, Q8_0, 1)
 EXPERTS_KERNEL(half_experts_in_1, experts_in_1, ANY, 2)
 EXPERTS_KERNEL(half_experts_in_1_iq2, experts_in_1, IQ2_XXS, 2)
 EXPERTS_KERNEL(half_experts_in_8, experts_in_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_in_8_iq2, experts_in_8, IQ2_XXS, 2)
 EXPERTS_KERNEL(half_experts_out_1, experts_out_1, ANY, 2)
 EXPERTS_KERNEL(half_experts_out_1_q2, experts_out_1, Q2_K, 2)
 EXPERTS_KERNEL(half_experts_out_8, experts_out_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_8_q2, experts_out_8, Q2_K, 3)
