@@ -3,7 +3,8 @@
 // one is multiplied, whichever expert it belongs to. A warp takes two strips at a time, which meet the same
 // columns: of gate and of up, or two neighbours of an output matrix. It adds up the segments itself.
 
-static const u32 ITEM_WARPS = 20;
+// Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for.
+static const u32 ITEM_WARPS_IN = 20, ITEM_WARPS_OUT = 16;
 // Vectors of an item.
 static const int ITEM_VECTORS = 3;
 
@@ -134,7 +135,7 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
 __device__ __forceinline__ u32 most_items(const HalfExpertsArgs &a) { return a.rows * a.e.used; }
 
 // The inner vectors: strip by strip of gate and of up.
-extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS, 1) half_experts_in_8_iq2(const __grid_constant__ HalfExpertsArgs a) {
+extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts_in_8_iq2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     invite();
     const ExpertsArgs &e = a.e;
@@ -163,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS, 1) half_experts_in
 }
 
 // The outputs: two neighbouring strips after another.
-extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS, 1) half_experts_out_8_q2(const __grid_constant__ HalfExpertsArgs a) {
+extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_experts_out_8_q2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     invite();
     const ExpertsArgs &e = a.e;

@@ -87,6 +87,15 @@ template <int F> struct Span {
 // A number below 1024 as a half, twice.
 __device__ __forceinline__ u32 small_pair(u32 n) { return pair_sub(__byte_perm(n | 0x6400u, 0, 0x1010), 0x64006400u); }
 
+// Numbers as halves that lie in either half of a word from bit AT on, below the tenth. With its digits there, a
+// power of two is that much larger. The compiler would cut them out with two instructions.
+template <u32 AT, u32 MASK> __device__ __forceinline__ u32 number_at(u32 v) {
+    const u32 power = (0x6400u - AT * 0x400u) * 0x00010001u;
+    u32 above;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(above) : "r"(v), "r"(MASK * 0x00010001u << AT), "r"(power));
+    return pair_sub(above, power);
+}
+
 // The formats without a decoder of their own go by way of floats.
 static const int OTHER = -1;
 
@@ -260,14 +269,16 @@ template <> struct Codes<Q2_K> {
     }
     __device__ __forceinline__ void fetch(const Span<Q2_K> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
-        u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
-        u32 times = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x1010), SIXTEEN), small_pair(code & 15));
-        u32 less = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x3232), SIXTEEN ^ 0x80008000u), small_pair(code >> 4));
+        // The byte with the sub-block's scale and minimum, in both halves.
+        u32 code = __byte_perm(s < 2 ? first : second, 0, s % 2 * 0x0202 + 0x4040 + t % 2 * 0x0101);
+        u32 times = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x1010), SIXTEEN), number_at<0, 15>(code));
+        u32 less = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x3232), SIXTEEN ^ 0x80008000u), number_at<4, 15>(code));
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            u32 four = word(q, i) >> (2 * s) & 0x03030303u;
-            w[2 * i] = pair_fma(pair_sub(bytes_above_1024<0>(four), 0x64006400u), times, less);
-            w[2 * i + 1] = pair_fma(pair_sub(bytes_above_1024<1>(four), 0x64006400u), times, less);
+        for (u32 i = 0; i < 8; i++) {
+            // Of four weights the first two lie in the even bytes, the others in the odd ones.
+            u32 two = word(q, i / 2) >> i % 2 * 8;
+            u32 number = s == 0 ? number_at<0, 3>(two) : s == 1 ? number_at<2, 3>(two) : s == 2 ? number_at<4, 3>(two) : number_at<6, 3>(two);
+            w[i] = pair_fma(number, times, less);
         }
     }
 };
