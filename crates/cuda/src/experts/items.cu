@@ -43,14 +43,16 @@ __device__ __forceinline__ u32 list_items(const HalfExpertsArgs &a, bool of_rows
     return count;
 }
 
-// One pair of strips after another: the `step`th of all items' is the next.
+// One pair of strips after another: the `step`th of all items' is the next. An item and its strip share a register.
 struct ItemWalk {
-    u32 item, strip, strips, step_items, step_strips;
-    __device__ __forceinline__ ItemWalk(u32 first, u32 strips, u32 step)
-        : item(first / strips), strip(first % strips), strips(strips), step_items(step / strips), step_strips(step % strips) {}
+    u32 at, strips, step;
+    __device__ __forceinline__ ItemWalk(u32 first, u32 strips, u32 step) : at(both(first, strips)), strips(strips), step(both(step, strips)) {}
+    __device__ __forceinline__ static u32 both(u32 n, u32 strips) { return n / strips << 16 | n % strips; }
+    __device__ __forceinline__ u32 item() const { return at >> 16; }
+    __device__ __forceinline__ u32 strip() const { return at & 0xffff; }
     __device__ __forceinline__ void next() {
-        item += step_items, strip += step_strips;
-        if (strip >= strips) item++, strip -= strips;
+        at += step;
+        if (strip() >= strips) at += 0x10000 - strips;
     }
 };
 
@@ -62,23 +64,29 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
     u32 lane = threadIdx.x % 32, to = shared_address(room), warps = blockDim.x / 32;
     // Neighbours among the last strips go to different multiprocessors.
     ItemWalk here(threadIdx.x / 32 * gridDim.x + blockIdx.x, strips, warps * gridDim.x), ahead = here;
-    u32 block_ahead = 0, slot = 0, vectors = 0;
+    // Where the lane copies, and where what it reads of a tile begins: a row has 64 bytes of codes.
+    static_assert(Widths<F>::codes == 64 && Widths<F>::swap == 0, "four lanes read a row");
+    u32 mine = to + lane * 16, block_ahead = 0, slot = 0, vectors = 0;
     const u8 *from = nullptr;
     auto ask = [&](u32 slot) {
-        if (ahead.item < count) {
+        if (ahead.item() < count) {
             if (block_ahead == 0) {
-                const ItemVectors &item = list[ahead.item];
-                from = strip_of(item.expert, ahead.strip) + lane * 16;
+                const ItemVectors &item = list[ahead.item()];
+                from = strip_of(item.expert, ahead.strip());
                 vectors = item.vectors;
             }
-            u32 at = to + slot * ITEM_SLOT<F>, near = at + 2 * TILE_BYTES<F> + Near::place(8 * lane);
-            const u16 *columns = x + (block_ahead * 256 + lane * 8);
-            ask_line<TILE_BYTES<F>>(at + lane * 16, from);
-            ask_line<TILE_BYTES<F>>(at + TILE_BYTES<F> + lane * 16, from + apart);
+            u32 at = mine + slot * ITEM_SLOT<F>, near = to + slot * ITEM_SLOT<F> + 2 * TILE_BYTES<F> + Near::place(8 * lane);
+            u32 columns = block_ahead * 512 + lane * 16;
+            auto ask_vector = [&](u32 v) { copy_further<0>(near + v * NEAR_LINE, (const u8 *)x + ((vectors >> 10 * v & 1023) * (blocks * 512) + columns)); };
+            ask_line<TILE_BYTES<F>>(at, from + lane * 16);
+            ask_line<TILE_BYTES<F>>(at + TILE_BYTES<F>, from + apart + lane * 16);
             from += TILE_BYTES<F>;
-#pragma unroll
-            for (u32 v = 0; v < ITEM_VECTORS; v++)
-                if (v < vectors >> 30) copy_further<0>(near + v * NEAR_LINE, (const u8 *)(columns + (vectors >> 10 * v & 1023) * blocks * 256));
+            // Most have one vector.
+            ask_vector(0);
+            if (vectors >> 30 > 1) {
+                ask_vector(1);
+                if (vectors >> 30 > 2) ask_vector(2);
+            }
             if (++block_ahead == blocks) block_ahead = 0, ahead.next();
         }
         copies_begun();
@@ -86,11 +94,12 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
     ask(0);
     ask(1);
     Span<F> span(to, to + 16 * Widths<F>::codes, lane / 4, Codes<F>::lane(lane % 4), nullptr);
+    span.codes = span.traded = mine;
     u32 vector = to + 2 * TILE_BYTES<F> + lane / 4 * NEAR_LINE, place = Near::place(Codes<F>::start(0, lane % 4));
     // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
     uint4 low = {}, high = {};
-    for (; here.item < count; here.next()) {
-        bool needed = lane / 4 < list[here.item].count();
+    for (; here.item() < count; here.next()) {
+        bool needed = lane / 4 < list[here.item()].count();
         float total[2][4] = {}, sum[2][4] = {};
 #pragma unroll 1
         for (u32 block = 0; block < blocks; block++) {
@@ -105,8 +114,8 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
             tiles[0].fetch(at[0], 0), coming[0].ask(tiles[0], column, 0);
 #pragma unroll
             for (u32 s = 0; s < 4; s++) {
-                u32 mine = near + (place ^ Near::place(Codes<F>::start(s, 0)));
-                staged16_if(low, mine, needed), staged16_if(high, mine + 16, needed);
+                u32 chunk = near + (place ^ Near::place(Codes<F>::start(s, 0)));
+                staged16_if(low, chunk, needed), staged16_if(high, chunk + 16, needed);
 #pragma unroll
                 for (int m = 0; m < 2; m++) {
                     // What must be looked up is asked for while the other strip is multiplied.
@@ -127,7 +136,7 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
                     for (int j = 0; j < 4; j++) total[m][j] += sum[m][j], sum[m][j] = 0.0f;
             }
         }
-        done(list[here.item], here.strip, total);
+        done(list[here.item()], here.strip(), total);
     }
 }
 

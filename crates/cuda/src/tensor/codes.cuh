@@ -223,7 +223,7 @@ template <> struct Codes<FP4> {
 
 template <> struct Codes<IQ2_XXS> {
     uint4 q;
-    u32 sizes, factor; // of the lane's sub-blocks, four bits each; of all, twice
+    u32 sizes[2]; // of the lane's sub-blocks
     // Two times eight magnitudes, which take their time to come from the table.
     struct Looked {
         uint4 eights[2];
@@ -233,7 +233,11 @@ template <> struct Codes<IQ2_XXS> {
     __device__ __forceinline__ void begin(const Span<IQ2_XXS> &at, u32 rows, u32 t) {
         q = at.chunk(rows, 0);
         uint2 scales = staged8(at.scales_of(rows));
-        sizes = scales.x >> (8 * t), factor = __byte_perm(scales.y, 0, 0x1010);
+        // d (n + 1/2) / 4, times 16. What is added to the digits of a power of two is 4 n: it is the one whose steps are
+        // as large where n lies; two less than the power is taken away.
+        u32 both = __byte_perm(scales.x, 0, 0x4040 + t * 0x0101), factor = __byte_perm(scales.y, 0, 0x1010);
+        sizes[0] = pair_mul(factor, pair_sub((both & 0x000f000fu) | 0x6c006c00u, 0x6bff6bffu));
+        sizes[1] = pair_mul(factor, pair_sub((both & 0x00f000f0u) | 0x5c005c00u, 0x5bf05bf0u));
     }
     __device__ __forceinline__ void fetch(const Span<IQ2_XXS> &, u32, u32) {}
     // `column`: the lane's, in the table.
@@ -245,9 +249,7 @@ template <> struct Codes<IQ2_XXS> {
         return looked;
     }
     __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 (&w)[8]) const {
-        u32 signs = s < 2 ? q.y : q.w;
-        // d (n + 1/2) / 4, times 16.
-        u32 size = pair_mul(factor, small_pair(((s < 2 ? sizes << 2 : sizes >> 2) & 0x3c) | 2));
+        u32 signs = s < 2 ? q.y : q.w, size = sizes[s / 2];
 #pragma unroll
         for (u32 i = 0; i < 2; i++)
 #pragma unroll
