@@ -35,8 +35,6 @@ __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { retur
 template <int F, int M, int X> constexpr u32 ROOM_OF = 2 * (Piece<F, M>::bytes + Piece<F, M>::blocks * X * NEAR_LINE);
 template <int M, int X> constexpr u32 ROOM_OF<ANY, M, X> = ROOM;
 
-// How many vectors of an item come beside the weights; 0: they are loaded.
-template <int F> constexpr int ITEM_VECTORS = F == ANY ? 0 : 3;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
     if constexpr (F != ANY) {                \
@@ -135,7 +133,7 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<F, ITEM_VECTORS<F>>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner<F, 0>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.
@@ -182,6 +180,4 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     }
 
 EXPERTS_KERNEL(half_experts_in_8, experts_in_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_in_8_iq2, experts_in_8, IQ2_XXS, 2)
 EXPERTS_KERNEL(half_experts_out_8, experts_out_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_8_q2, experts_out_8, Q2_K, 3)
