@@ -109,7 +109,6 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
     extern __shared__ uint4 attending[];
     TogetherShared &t = *(TogetherShared *)attending;
     AttendShared<1> &m = t.m;
-    invite();
     u32 r = a.first + blockIdx.z, first_head = blockIdx.y * 8, tile = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Row row = a.rows[r];
     const Sight sees = sight(a, row.position, SPAN);
@@ -136,7 +135,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
     // has to be waited for.
 #pragma unroll 1
     for (u32 now = AT_ONCE; now <= WHEN_CHOSEN; now++) {
-        if (now == (sees.chosen ? WHEN_CHOSEN : WHEN_KEPT)) await();
+        if (now == (sees.chosen ? WHEN_CHOSEN : WHEN_KEPT)) await(), invite();
         bool rehearsal = now == AT_ONCE;
         if (now == WHEN_CHOSEN && sees.chosen) chosen_places(a, row, sees, r, first, passes, places);
         if (busy) {

@@ -342,7 +342,7 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
 // ------------------------------------------------------------------ the experts' output
 
 // Strips of 16 outputs that a block takes.
-static const u32 OUT_STRIPS = 2;
+static const u32 OUT_STRIPS = 1;
 
 // Segments of the shared expert's strips.
 struct SharedDown {

@@ -27,7 +27,7 @@ const OUT_AHEAD: usize = 4;
 /// Warps of a block of outputs.
 const OUT_WARPS: usize = 12;
 /// Strips of 16 outputs that it takes.
-const OUT_STRIPS: usize = 2;
+const OUT_STRIPS: usize = 1;
 
 /// How the kernels are launched for experts of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(plan.inner_tiles, 6);
         assert_eq!((plan.first.0, plan.first.1), (128, 9));
         assert_eq!((plan.input.0, plan.input.1), (132, 16));
-        assert_eq!((plan.output.0, plan.output.1), (128, 12));
+        assert_eq!((plan.output.0, plan.output.1), (256, 12));
         let taken = |shared: usize| shared + STATIC_SHARED + (1 << 10);
         assert!(taken(plan.first.2) + taken(plan.input.2) <= 228 << 10);
         assert!(taken(plan.input.2) + taken(plan.output.2) <= 228 << 10);

@@ -114,6 +114,7 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     const u16 *x = p.of.x;
     if (of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
     await();
+    invite();
     // By way of registers: who waits for a copy waits for those before it, too.
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < blocks * 32; i += 4 * 32 * FEW_WARPS) {
@@ -159,7 +160,6 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_products_1(const __grid_constant__ OneProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    invite();
     u32 i = 0;
 #pragma unroll
     for (u32 k = 1; k < MOST_PRODUCTS; k++) i += a.products[k].of.p.first_block <= blockIdx.x;
