@@ -12,7 +12,6 @@ extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(co
     __shared__ float4 norm[CHUNK / 4]; // each for the thread that asks for it: registers are dear
     __shared__ u64 sums_box, groups_box;
     const u32 parts = CHUNK / 128; // whose squares are summed up, in a chunk
-    invite();
     // Those of no block are not written by others.
     if (threadIdx.x >= a.chunks * parts && threadIdx.x < GROUPS) groups[threadIdx.x] = 0.0f;
     if (threadIdx.x == 0) {
@@ -36,6 +35,7 @@ extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(co
             load_share(a, first, w);
             if (reads) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(norm + threadIdx.x)), "l"(a.norm + d) : "memory");
             await();
+            invite();
         }
         float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (pass) x = mixed(a, row, first);
