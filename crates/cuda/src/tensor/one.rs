@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Rows of a tile.
-const TILE: usize = 16;
+pub const TILE: usize = 16;
 /// What a warp has for a piece of weights.
 const PIECE_ROOM: usize = TILE * (256 + 16);
 /// Blocks that a multiprocessor holds at a time.
@@ -53,7 +53,7 @@ impl OneList {
         if products.len() > MOST_PRODUCTS || !products.iter().all(known) {
             return None;
         }
-        let tiles = share_out(products, RESIDENT * multiprocessors);
+        let tiles = share_out(products, RESIDENT * multiprocessors, fits);
         let shared = products.iter().zip(&tiles).map(|(p, tiles)| shared(p, *tiles)).max()?;
         if shared > MOST_SHARED {
             return None;
@@ -102,7 +102,7 @@ fn nowhere() -> OneProduct {
 }
 
 /// Bytes of a block of columns of 16 rows, in a format that the kernel knows.
-fn tile_bytes(p: &HalfProduct) -> Option<usize> {
+pub fn tile_bytes(p: &HalfProduct) -> Option<usize> {
     let (_, bytes) = ENCODED.iter().find(|(format, _)| {
         [Format::Q8_0, Format::F16].contains(format) && *format as u32 == p.product.format()
     })?;
@@ -110,7 +110,7 @@ fn tile_bytes(p: &HalfProduct) -> Option<usize> {
 }
 
 /// Blocks of a product, each of which takes so many tiles.
-fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
+pub fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
     (p.product.rows() as usize).div_ceil(TILE * tiles)
 }
 
@@ -120,9 +120,18 @@ fn shared(p: &HalfProduct, tiles: usize) -> usize {
     FEW_WARPS * PIECE_ROOM + 2 * cols + tiles * segments(cols) * TILE * size_of::<f32>()
 }
 
+/// Whether a block has shared memory for so many tiles.
+fn fits(p: &HalfProduct, tiles: usize) -> bool {
+    shared(p, tiles) <= MOST_SHARED
+}
+
 /// How many tiles a block of each product takes, so that about `most` blocks are enough: those that are asked for
-/// the fewest bytes take more of them.
-fn share_out(products: &[HalfProduct], most: usize) -> Vec<usize> {
+/// the fewest bytes take more of them, as far as they fit.
+pub fn share_out(
+    products: &[HalfProduct],
+    most: usize,
+    fits: impl Fn(&HalfProduct, usize) -> bool,
+) -> Vec<usize> {
     let mut shares = vec![1; products.len()];
     loop {
         let blocks: usize = products.iter().zip(&shares).map(|(p, n)| blocks_of(p, *n)).sum();
@@ -130,7 +139,7 @@ fn share_out(products: &[HalfProduct], most: usize) -> Vec<usize> {
             return shares;
         }
         let larger = products.iter().zip(&shares).enumerate().filter_map(|(i, (p, share))| {
-            let next = larger(p, *share).filter(|next| shared(p, *next) <= MOST_SHARED)?;
+            let next = larger(p, *share).filter(|next| fits(p, *next))?;
             Some((next * tile_bytes(p)? * p.product.cols() as usize, i, next))
         });
         let Some((_, i, next)) = larger.min() else { return shares };
@@ -184,12 +193,12 @@ mod tests {
     #[test]
     fn blocks_are_asked_for_about_as_many_bytes_and_run_at_once() {
         let queries = [product(Format::Q8_0, 32768, 1024, 1), product(Format::F16, 8192, 1024, 1)];
-        assert_eq!(share_out(&queries, 264), [12, 6]);
+        assert_eq!(share_out(&queries, 264, fits), [12, 6]);
         let groups = [product(Format::Q8_0, 8192, 4096, 8)];
-        assert_eq!(share_out(&groups, 264), [2]);
-        assert_eq!(share_out(&groups, 200), [4], "no block crosses into the next group");
+        assert_eq!(share_out(&groups, 264, fits), [2]);
+        assert_eq!(share_out(&groups, 200, fits), [4], "no block crosses into the next group");
         let outputs = [product(Format::Q8_0, 4096, 8192, 1)];
-        assert_eq!(share_out(&outputs, 264), [1]);
+        assert_eq!(share_out(&outputs, 264, fits), [1]);
         for list in [&queries[..], &groups, &outputs] {
             let list = OneList::new(list, 132).unwrap();
             assert!(list.blocks <= 264 && list.shared <= 55 << 10, "{}", list.shared);
