@@ -101,6 +101,7 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
         }
         take();
     }
+    __syncthreads(); // who is ready early does not keep asking
     wait_for(box);
     for (u32 o = threadIdx.x; o < mine * N * 32; o += 32 * FEW_WARPS) {
         u32 slot = o / (N * 32), n = o / 32 % N, begin = shared_address(sums) + slot * segments * item_sums + o % (N * 32) * 16;
