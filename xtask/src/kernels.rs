@@ -36,6 +36,8 @@ const HOT: &[&str] = &[
     "half_products_1",
     "half_products_8",
     "half_products_8_q8",
+    "half_products_together_8",
+    "half_products_together_16",
     "one_router_and_shared",
     "one_experts_in",
     "half_experts_in_8_iq2",

@@ -31,6 +31,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/pipe.cuh"),
     include_str!("../tensor/few.cu"),
     include_str!("../tensor/one.cu"),
+    include_str!("../tensor/together.cu"),
     include_str!("../tensor/many.cu"),
     include_str!("../tensor/hopper.cu"),
     include_str!("../experts/tensor.cu"),

@@ -39,6 +39,8 @@ kernels! {
     HalfProducts8Q8 = "half_products_8_q8",
     HalfProducts16 = "half_products_16",
     HalfProducts16Q8 = "half_products_16_q8",
+    HalfProductsTogether8 = "half_products_together_8",
+    HalfProductsTogether16 = "half_products_together_16",
     HalfProductsMany = "half_products_many",
     KeepRows = "keep_rows",
     SettleRows = "settle_rows",

@@ -1,7 +1,8 @@
 // Matrices times a few vectors, on tensor cores. A strip of 16 rows of weights is a tile of the work; its columns
 // are cut into segments, which warps share. A sum is defined by the columns alone: within a segment one chain of
 // tensor products in the order of the columns, then the segments in order. So a row of the batch gets the same
-// bits here, among others, and in `one.cu`, `many.cu` and `hopper.cu`. How weights come is told in `pipe.cuh`.
+// bits here, among others, and in `one.cu`, `together.cu`, `many.cu` and `hopper.cu`. How weights come is told in
+// `pipe.cuh`.
 
 static const u32 FEW_WARPS = 8;
 

@@ -2,13 +2,15 @@
 //! precision in registers, vectors come as halves from whoever makes them, sums are floats.
 //!
 //! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
-//! for which there are kernels of their own (`one`; those of Hopper in `wide`), get the same bits.
+//! for which there are kernels of their own (`one`, `together`; those of Hopper in `wide`), get the same bits.
 
 mod one;
+mod together;
 pub mod wide;
 
 use ds4_quant::Format;
 use one::OneList;
+use together::TogetherList;
 
 use crate::{
     device::{Args, Device, DeviceInfo, Kernel, Kernels, Words},
@@ -158,6 +160,8 @@ const MOST_PRODUCTS: usize = 8;
 pub struct HalfProductList {
     /// For one row, where there is a kernel for all products.
     one: Option<OneList>,
+    /// For a few, where there is one.
+    together: Option<TogetherList>,
     few: FewProductsArgs,
     few_blocks: usize,
     many: ProductList,
@@ -202,6 +206,7 @@ impl HalfProductList {
         let address = put(&listed)?;
         Ok(HalfProductList {
             one: OneList::new(products, card.multiprocessors),
+            together: TogetherList::new(card, products),
             few,
             few_blocks,
             many: many.further(address),
@@ -268,7 +273,7 @@ unsafe impl Args for FewProductsArgs {}
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
         HalfProducts1, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
-        HalfProductsMany,
+        HalfProductsMany, HalfProductsTogether8, HalfProductsTogether16,
     };
     if wide::suits(device.info()) {
         wide::prepare(kernels)?;
@@ -279,6 +284,8 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         HalfProducts8Q8,
         HalfProducts16,
         HalfProducts16Q8,
+        HalfProductsTogether8,
+        HalfProductsTogether16,
         HalfProductsMany,
     ]
     .into_iter()
@@ -305,6 +312,9 @@ pub fn multiply(
     }
     if let (1, Some(one)) = (rows, &list.one) {
         return one.multiply(device, kernels);
+    }
+    if let Some(together) = &list.together {
+        return together.multiply(device, kernels, rows);
     }
     let (args, blocks, one) = list.few(rows);
     let two = one + (rows - rows.min(8)) * list.sums;

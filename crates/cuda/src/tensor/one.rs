@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Rows of a tile.
-const TILE: usize = 16;
+pub const TILE: usize = 16;
 /// What a warp has for a piece of weights.
 const PIECE_ROOM: usize = TILE * (256 + 16);
 /// Warps of a block, of which a multiprocessor holds one.
@@ -102,7 +102,7 @@ fn nowhere() -> OneProduct {
 }
 
 /// Bytes of a block of columns of 16 rows, in a format that the kernel knows.
-fn tile_bytes(p: &HalfProduct) -> Option<usize> {
+pub fn tile_bytes(p: &HalfProduct) -> Option<usize> {
     let (_, bytes) = ENCODED.iter().find(|(format, _)| {
         [Format::Q8_0, Format::F16].contains(format) && *format as u32 == p.product.format()
     })?;
@@ -110,7 +110,7 @@ fn tile_bytes(p: &HalfProduct) -> Option<usize> {
 }
 
 /// Blocks of a product, each of which takes so many tiles.
-fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
+pub fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
     (p.product.rows() as usize).div_ceil(TILE * tiles)
 }
 
@@ -123,10 +123,10 @@ fn shared(p: &HalfProduct, tiles: usize) -> usize {
 /// How many tiles a block of each product takes. Where a block for each multiprocessor has no room for its sums, there
 /// are two, which together take all of one.
 fn shares(products: &[HalfProduct], multiprocessors: usize) -> Vec<usize> {
-    let once = share_out(products, multiprocessors);
+    let once = share_out(products, multiprocessors, fits);
     match all_blocks(products, &once) <= multiprocessors {
         true => once,
-        false => share_out(products, 2 * multiprocessors),
+        false => share_out(products, 2 * multiprocessors, fits),
     }
 }
 
@@ -135,16 +135,25 @@ fn all_blocks(products: &[HalfProduct], shares: &[usize]) -> usize {
     products.iter().zip(shares).map(|(p, share)| blocks_of(p, *share)).sum()
 }
 
+/// Whether a block has shared memory for so many tiles.
+fn fits(p: &HalfProduct, tiles: usize) -> bool {
+    shared(p, tiles) <= MOST_SHARED
+}
+
 /// How many tiles a block of each product takes, so that about `most` blocks are enough: those that are asked for
-/// the fewest bytes take more of them.
-fn share_out(products: &[HalfProduct], most: usize) -> Vec<usize> {
+/// the fewest bytes take more of them, as far as they fit.
+pub fn share_out(
+    products: &[HalfProduct],
+    most: usize,
+    fits: impl Fn(&HalfProduct, usize) -> bool,
+) -> Vec<usize> {
     let mut shares = vec![1; products.len()];
     loop {
         if all_blocks(products, &shares) <= most {
             return shares;
         }
         let larger = products.iter().zip(&shares).enumerate().filter_map(|(i, (p, share))| {
-            let next = larger(p, *share).filter(|next| shared(p, *next) <= MOST_SHARED)?;
+            let next = larger(p, *share).filter(|next| fits(p, *next))?;
             Some((next * tile_bytes(p)? * p.product.cols() as usize, i, next))
         });
         let Some((_, i, next)) = larger.min() else { return shares };
@@ -198,12 +207,12 @@ mod tests {
     #[test]
     fn blocks_are_asked_for_about_as_many_bytes_and_run_at_once() {
         let queries = [product(Format::Q8_0, 32768, 1024, 1), product(Format::F16, 8192, 1024, 1)];
-        assert_eq!(share_out(&queries, 132), [24, 12]);
+        assert_eq!(share_out(&queries, 132, fits), [24, 12]);
         let groups = [product(Format::Q8_0, 8192, 4096, 8)];
-        assert_eq!(share_out(&groups, 132), [4]);
-        assert_eq!(share_out(&groups, 127), [8], "no block crosses into the next group");
+        assert_eq!(share_out(&groups, 132, fits), [4]);
+        assert_eq!(share_out(&groups, 127, fits), [8], "no block crosses into the next group");
         let outputs = [product(Format::Q8_0, 4096, 8192, 1)];
-        assert_eq!(share_out(&outputs, 132), [2]);
+        assert_eq!(share_out(&outputs, 132, fits), [2]);
         for list in [&queries[..], &groups, &outputs] {
             let list = OneList::new(list, 132).unwrap();
             assert!(list.blocks <= 132 && list.shared <= 112 << 10, "{}", list.shared);
