@@ -1,6 +1,6 @@
 // Matrices of Q8_0 or halves times one vector: the products of `few.cu` where a row is alone. All blocks of a
-// launch run at the same time, and one takes half of a multiprocessor, so that the next kernel's finds room beside it
-// and asks for its weights ahead. (With two of half the size, a multiprocessor that is free before others got four.)
+// launch run at the same time, and two to a multiprocessor take half of what it has, so that the next kernel's find
+// room beside them and ask for their weights ahead.
 //
 // A warp has room for one piece: 16 rows of as many columns as fit into it, a tile of Q8_0 or half a tile of
 // halves. It takes the piece into registers, asks for the next one into the same room, and then multiplies. So two
@@ -10,7 +10,7 @@ struct OneProduct {
     HalfProduct of;
     u32 tiles;        // of 16 rows, that a block takes
     u32 inverse;      // 65536 over the segments of a row, rounded up
-    u32 onward[2];    // bytes from an item to the sixteenth after it, which is further to the right, or is not
+    u32 onward[2];    // bytes from an item to the eighth after it, which is further to the right, or is not
     u32 group_blocks; // that share an input
     u32 unused;
 };
@@ -19,9 +19,6 @@ struct OneProduct {
 struct OneProductsArgs {
     OneProduct products[MOST_PRODUCTS];
 };
-
-// Warps of a block.
-static const u32 ONE_WARPS = 16;
 
 // What a warp has for its piece: 256 bytes of codes of each row, then the scales.
 static const u32 PIECE_ROW = 256, PIECE_CODES = 16 * PIECE_ROW, PIECE_ROOM = TILE_BYTES<Q8_0>;
@@ -79,11 +76,11 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     // The compiler has to know what all lanes of a warp have in common: it has registers of its own for that.
     u32 lane = threadIdx.x % 32, warp = __shfl_sync(FULL, threadIdx.x / 32, 0), g = lane / 4, t = lane % 4;
     // A block's work is items: the segments of its tiles, one tile after another, of which a warp takes every
-    // sixteenth. The sixteenth from here is so many tiles and `step` segments further.
+    // eighth. The eighth from here is so many tiles and `step` segments further.
     u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = block * p.tiles;
     u32 items = min(p.tiles, (of.m.rows + 15) / 16 - top) * segments;
-    u32 tile = warp * p.inverse >> 16, segment = warp - tile * segments, step = ONE_WARPS - (ONE_WARPS * p.inverse >> 16) * segments;
-    u32 vector = rooms + ONE_WARPS * PIECE_ROOM, sums = vector + blocks * 512; // [tiles][segments][16]
+    u32 tile = warp * p.inverse >> 16, segment = warp - tile * segments, step = FEW_WARPS - (FEW_WARPS * p.inverse >> 16) * segments;
+    u32 vector = rooms + FEW_WARPS * PIECE_ROOM, sums = vector + blocks * 512; // [tiles][segments][16]
     u32 room = rooms + warp * PIECE_ROOM, to = lane * 16, codes = g * PIECE_ROW + (Codes<F>::lane(t) ^ g % 2 * Widths<F>::swap), scales = PIECE_CODES + g * 16;
     const u8 *item = of.m.codes + ((u64)(top + tile) * blocks + 2 * segment) * TILE_BYTES<F>;
     // A number that the compiler would move to where it is needed each time, if it knew it.
@@ -108,7 +105,7 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
             item += p.onward[around], next = 0;
             if (around) segment -= segments;
         }
-        if (!last || put + ONE_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
+        if (!last || put + FEW_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
     };
     if (put < end) {
         ask_piece<F>(room + to, item + from);
@@ -120,14 +117,14 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     invite();
     // By way of registers: who waits for a copy waits for those before it, too.
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < blocks * 32; i += 4 * 32 * ONE_WARPS) {
+    for (u32 i = threadIdx.x; i < blocks * 32; i += 4 * 32 * FEW_WARPS) {
         uint4 part[4];
 #pragma unroll
         for (u32 j = 0; j < 4; j++)
-            if (i + j * 32 * ONE_WARPS < blocks * 32) part[j] = global16(x + (i + j * 32 * ONE_WARPS) * 8);
+            if (i + j * 32 * FEW_WARPS < blocks * 32) part[j] = global16(x + (i + j * 32 * FEW_WARPS) * 8);
 #pragma unroll
         for (u32 j = 0; j < 4; j++)
-            if (i + j * 32 * ONE_WARPS < blocks * 32) stage16(vector + (i + j * 32 * ONE_WARPS) * 16, part[j]);
+            if (i + j * 32 * FEW_WARPS < blocks * 32) stage16(vector + (i + j * 32 * FEW_WARPS) * 16, part[j]);
     }
     __syncthreads();
     float sum[4] = {};
@@ -142,14 +139,14 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
         }
         if (last) {
             if (t == 0) stage4(put + g * 4, sum[0]), stage4(put + g * 4 + 32, sum[2]);
-            put += ONE_WARPS * 64;
+            put += FEW_WARPS * 64;
             if (put >= end) break;
             sum[0] = sum[1] = sum[2] = sum[3] = 0.0f;
         }
         take();
     }
     __syncthreads();
-    for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * ONE_WARPS) {
+    for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * FEW_WARPS) {
         u32 row = top * 16 + o, mine = sums + (o / 16 * segments * 16 + o % 16) * 4;
         if (row >= of.m.rows) break;
         float y = 0.0f;
@@ -161,13 +158,7 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     }
 }
 
-#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
-static const u32 ONE_RESIDENT = 2;
-#else
-static const u32 ONE_RESIDENT = 1;
-#endif
-
-extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, ONE_RESIDENT) half_products_1(const __grid_constant__ OneProductsArgs a) {
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_products_1(const __grid_constant__ OneProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
     u32 i = 0;
 #pragma unroll

@@ -1,9 +1,9 @@
-//! One row alone: products of Q8_0 and halves in one launch, all of whose blocks run at the same time. One takes
-//! half of a multiprocessor, so that the next kernel's finds room beside it.
+//! One row alone: products of Q8_0 and halves in one launch, all of whose blocks run at the same time. They take
+//! half of a multiprocessor, two of them, so that the next kernel's find room beside them.
 
 use ds4_quant::Format;
 
-use super::{BLOCK, ENCODED, HalfProduct, MOST_PRODUCTS, MOST_SHARED, place, segments};
+use super::{BLOCK, ENCODED, FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, place, segments};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     options::CudaError,
@@ -13,8 +13,8 @@ use crate::{
 pub const TILE: usize = 16;
 /// What a warp has for a piece of weights.
 const PIECE_ROOM: usize = TILE * (256 + 16);
-/// Warps of a block, of which a multiprocessor holds one.
-const WARPS: usize = 16;
+/// Blocks that a multiprocessor holds at a time.
+const RESIDENT: usize = 2;
 
 /// A product, and how its work is shared out.
 #[repr(C)]
@@ -53,7 +53,7 @@ impl OneList {
         if products.len() > MOST_PRODUCTS || !products.iter().all(known) {
             return None;
         }
-        let tiles = shares(products, multiprocessors);
+        let tiles = share_out(products, RESIDENT * multiprocessors, fits);
         let shared = products.iter().zip(&tiles).map(|(p, tiles)| shared(p, *tiles)).max()?;
         if shared > MOST_SHARED {
             return None;
@@ -70,7 +70,7 @@ impl OneList {
 
     /// Does the products.
     pub fn multiply(&self, device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-        let (grid, threads) = ([self.blocks, 1, 1], 32 * WARPS as u32);
+        let (grid, threads) = ([self.blocks, 1, 1], 32 * FEW_WARPS as u32);
         device.launch(kernels, Kernel::HalfProducts1, grid, threads, self.shared, &self.args)
     }
 }
@@ -79,7 +79,7 @@ impl OneProduct {
     fn new(of: HalfProduct, tiles: usize) -> OneProduct {
         let cols = of.product.cols() as usize;
         let (columns, segments) = (cols / BLOCK, segments(cols));
-        let (far, step) = (WARPS / segments, WARPS % segments);
+        let (far, step) = (FEW_WARPS / segments, FEW_WARPS % segments);
         // The last segment of a row may have one block of columns only.
         let (onward, short) = (far * columns + 2 * step, 2 * segments - columns);
         let bytes = |blocks| (tile_bytes(&of).unwrap_or(0) * blocks) as u32;
@@ -117,22 +117,7 @@ pub fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
 /// Shared memory of a block: its warps' pieces, the vector, and the sums of so many tiles.
 fn shared(p: &HalfProduct, tiles: usize) -> usize {
     let cols = p.product.cols() as usize;
-    WARPS * PIECE_ROOM + 2 * cols + tiles * segments(cols) * TILE * size_of::<f32>()
-}
-
-/// How many tiles a block of each product takes. Where a block for each multiprocessor has no room for its sums, there
-/// are two, which together take all of one.
-fn shares(products: &[HalfProduct], multiprocessors: usize) -> Vec<usize> {
-    let once = share_out(products, multiprocessors, fits);
-    match all_blocks(products, &once) <= multiprocessors {
-        true => once,
-        false => share_out(products, 2 * multiprocessors, fits),
-    }
-}
-
-/// The blocks of products, each of which takes its share of tiles.
-fn all_blocks(products: &[HalfProduct], shares: &[usize]) -> usize {
-    products.iter().zip(shares).map(|(p, share)| blocks_of(p, *share)).sum()
+    FEW_WARPS * PIECE_ROOM + 2 * cols + tiles * segments(cols) * TILE * size_of::<f32>()
 }
 
 /// Whether a block has shared memory for so many tiles.
@@ -149,7 +134,8 @@ pub fn share_out(
 ) -> Vec<usize> {
     let mut shares = vec![1; products.len()];
     loop {
-        if all_blocks(products, &shares) <= most {
+        let blocks: usize = products.iter().zip(&shares).map(|(p, n)| blocks_of(p, *n)).sum();
+        if blocks <= most {
             return shares;
         }
         let larger = products.iter().zip(&shares).enumerate().filter_map(|(i, (p, share))| {
@@ -186,12 +172,12 @@ mod tests {
             let of = product(Format::F16, 16 * 5, (columns * BLOCK) as u32, 1);
             let one = OneProduct::new(of, 5);
             let (segments, inverse) = (segments(columns * BLOCK), one.inverse as usize);
-            let step = WARPS - ((WARPS * inverse) >> 16) * segments;
-            for warp in 0..WARPS {
+            let step = FEW_WARPS - ((FEW_WARPS * inverse) >> 16) * segments;
+            for warp in 0..FEW_WARPS {
                 let tile = (warp * inverse) >> 16;
                 let mut segment = warp - tile * segments;
                 let mut at = (tile * columns + 2 * segment) * TILE * 512;
-                for item in (warp..5 * segments).step_by(WARPS) {
+                for item in (warp..5 * segments).step_by(FEW_WARPS) {
                     let (tile, wanted) = (item / segments, item % segments);
                     assert_eq!(segment, wanted, "{columns} blocks, item {item}");
                     assert_eq!(at, (tile * columns + 2 * wanted) * TILE * 512, "{columns}, {item}");
@@ -207,21 +193,21 @@ mod tests {
     #[test]
     fn blocks_are_asked_for_about_as_many_bytes_and_run_at_once() {
         let queries = [product(Format::Q8_0, 32768, 1024, 1), product(Format::F16, 8192, 1024, 1)];
-        assert_eq!(share_out(&queries, 132, fits), [24, 12]);
+        assert_eq!(share_out(&queries, 264, fits), [12, 6]);
         let groups = [product(Format::Q8_0, 8192, 4096, 8)];
-        assert_eq!(share_out(&groups, 132, fits), [4]);
-        assert_eq!(share_out(&groups, 127, fits), [8], "no block crosses into the next group");
+        assert_eq!(share_out(&groups, 264, fits), [2]);
+        assert_eq!(share_out(&groups, 200, fits), [4], "no block crosses into the next group");
         let outputs = [product(Format::Q8_0, 4096, 8192, 1)];
-        assert_eq!(share_out(&outputs, 132, fits), [2]);
+        assert_eq!(share_out(&outputs, 264, fits), [1]);
         for list in [&queries[..], &groups, &outputs] {
             let list = OneList::new(list, 132).unwrap();
-            assert!(list.blocks <= 132 && list.shared <= 112 << 10, "{}", list.shared);
+            assert!(list.blocks <= 264 && list.shared <= 55 << 10, "{}", list.shared);
         }
         let vocabulary = [product(Format::Q8_0, 129_280, 4096, 1)];
         assert_eq!(OneList::new(&vocabulary, 132).unwrap().blocks, 261);
         // Where there are too few multiprocessors, what fits is launched.
         let few = OneList::new(&vocabulary, 8).unwrap();
-        assert!(few.shared <= MOST_SHARED && few.blocks > 8);
+        assert!(few.shared <= MOST_SHARED && few.blocks > 16);
         assert!(OneList::new(&[product(Format::Q2K, 256, 256, 1)], 132).is_none());
     }
 }
