@@ -277,27 +277,114 @@ __device__ __noinline__ void choose(u32 experts, u32 used, const float *bias, co
 
 // ------------------------------------------------------------------ the experts' input
 
+// Half a run of the vector, as `run_of_one`. Two loads behind one predicate would become a branch, across which
+// nothing moves.
+__device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
+    asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %5, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w) : "r"(at), "r"(threadIdx.x % 32));
+}
 
-// The segments `lead`, `lead + share`, ... of every `groups`-th strip of gate and up.
-struct GateAndUp {
-    const u8 *gate, *up;
-    u32 segment, lead, share, segments, tile, groups, stride;
-    __device__ __forceinline__ const u8 *strip(int m) const { return m ? up : gate; }
-    __device__ __forceinline__ u32 line() const { return 2 * segment; }
-    __device__ __forceinline__ void next() {
-        segment += share;
-        if (segment < segments) return;
-        segment = lead, tile += groups, gate += stride, up += stride;
+// Two times 16 rows of IQ2_XXS with a block of the vector, half a run of the one and of the other in turn: what must
+// be looked up is asked for while the other is multiplied, and the two chains of products do not wait for each other.
+__device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u32 column, uint4 &x, float (&sum)[2][4]) {
+    Codes<IQ2_XXS> rows[2][2];
+#pragma unroll
+    for (u32 m = 0; m < 2; m++)
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) rows[m][r].begin(at.further(m * TILE_BYTES<IQ2_XXS>), 8 * r, threadIdx.x % 4);
+    uint4 looked[2][2];
+    auto ask = [&](u32 m, u32 half) {
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) {
+            const uint4 &q = rows[m][r].q;
+            looked[m][r] = shared16(__byte_perm(half < 4 ? q.x : q.z, 0, 0x4440 + half % 4) * sizeof(Iq2Table::eights[0]) + column);
+        }
+    };
+    ask(0, 0);
+#pragma unroll
+    for (u32 i = 0; i < 16; i++) {
+        u32 m = i % 2, half = i / 2;
+        if (m == 0) half_run_of_one(x, (line ^ Near::place(Codes<IQ2_XXS>::start(half / 2, 0))) + half % 2 * 16);
+        if (i < 15) ask(1 - m, (i + 1) / 2);
+        u32 w[2][4];
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) {
+            const Codes<IQ2_XXS> &row = rows[m][r];
+            u32 signs = half < 4 ? row.q.y : row.q.w, size = row.sizes[half / 4];
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) w[r][k] = pair_mul(word(looked[m][r], k), size) ^ (signs << (15 - (half % 4 * 4 + k)) & 0x80008000u);
+        }
+        mma(sum[m], w[0][0], w[1][0], w[0][1], w[1][1], x.x, x.y);
+        mma(sum[m], w[0][2], w[1][2], w[0][3], w[1][3], x.z, x.w);
+    }
+}
+
+// Which of the chosen experts a block works for, from which tile on, of how many, where those of gate and of up
+// begin, and what the expert weighs.
+struct InnerTask {
+    u32 k, top, tiles;
+    const u8 *strips[2];
+    float weight;
+    // It is read each time: a register for it would be one too many.
+    __device__ __forceinline__ const u8 *strip(u32 m) const {
+        uint2 at = staged8(shared_address(strips + m));
+        return (const u8 *)((u64)at.y << 32 | at.x);
     }
 };
 
-// Which of the chosen experts a block works for, from which tile on, of how many, and what the expert weighs.
-struct InnerTask {
-    u32 k, top, tiles;
-    float weight;
+// A block's tasks: segments of its tiles, tile by tile, of which a warp takes every so many.
+struct GateAndUp {
+    u32 tile, segment;
+    __device__ __forceinline__ void skip(u32 tasks, u32 segments) {
+        for (segment += tasks; segment >= segments; segment -= segments) tile++;
+    }
 };
 
-// Inner vectors of the chosen experts: a block takes some tiles of one, each group of its warps every so many of them.
+// What a warp does. Both of a task's pieces of 256 columns are asked for one task ahead. `meanwhile()` is done when
+// the first are on their way; `done(walk, m, top, bottom)` is as that of `OnePipe`.
+template <class Meanwhile, class Done>
+__device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, const InnerTask &task, u32 cols, Meanwhile meanwhile, Done done) {
+    const int F = IQ2_XXS;
+    static_assert(IN_AHEAD == 2, "a task has two pieces");
+    const u32 slot = 2 * TILE_BYTES<F>;
+    u32 lane = threadIdx.x % 32, segments = segments_of(cols), blocks = cols / 256, to = room + lane * 16;
+    auto ask = [&](const GateAndUp &walk, u32 k) {
+        u32 block = 2 * walk.segment + k, at = to + k * slot, further = (walk.tile * blocks + block) * TILE_BYTES<F> + lane * 16;
+        if (walk.tile < task.tiles && block < blocks) {
+            ask_line<TILE_BYTES<F>>(at, task.strip(0) + further);
+            ask_line<TILE_BYTES<F>>(at + TILE_BYTES<F>, task.strip(1) + further);
+        }
+        copies_begun();
+    };
+    GateAndUp here = {0, 0};
+    here.skip(threadIdx.x / 32, segments);
+    ask(here, 0), ask(here, 1);
+    meanwhile();
+    Span<F> span(room, room + 16 * Widths<F>::codes, lane / 4, Codes<F>::lane(lane % 4), nullptr);
+    lines += Near::place(Codes<F>::start(0, lane % 4));
+    static_assert(Widths<F>::codes == 64 && Widths<F>::swap == 0, "four lanes read a row");
+    keep_at_hand(to), keep_at_hand(span.scales), keep_at_hand(lines);
+    span.codes = span.traded = to;
+    uint4 x = {};
+    while (here.tile < task.tiles) {
+        GateAndUp ahead = here;
+        ahead.skip(blockDim.x / 32, segments);
+        float sum[2][4] = {};
+#pragma unroll 1
+        for (u32 k = 0; k < 2; k++) {
+            copies_done<1>();
+            __syncwarp();
+            if (2 * here.segment + k < blocks) two_blocks(span.further(k * slot), lines + (2 * here.segment + k) * VECTOR_LINE, column, x, sum);
+            __syncwarp();
+            ask(ahead, k);
+        }
+#pragma unroll
+        for (u32 m = 0; m < 2; m++)
+            if (lane % 4 == 0) done(here, m, sum[m][0], sum[m][2]);
+        here = ahead;
+    }
+}
+
+// Inner vectors of the chosen experts: a block takes some tiles of one.
 extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     __shared__ Choice choice;
@@ -323,15 +410,15 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
     await();
     invite();
     choose(a.route.experts, e.used, a.route.bias, a.parts, segments, choice);
-    u32 share = sharers(e.hidden), groups = warps / share, tile = warp / share, lead = warp % share, all = task.tiles;
-    u32 mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
-    u32 expert = choice.picks[task.k], stride = strip_bytes<IQ2_XXS>(e.hidden), begin = (task.top + tile) * stride;
-    const u8 *gate = e.gate.first.codes + e.gate.codes_stride * expert + begin, *up = e.up.first.codes + e.up.codes_stride * expert + begin;
+    u32 expert = choice.picks[task.k], begin = task.top * strip_bytes<IQ2_XXS>(e.hidden);
+    auto weigh = [&]() {
+        if (threadIdx.x == 0) task.weight = choice.scores[expert] / sum_of_chosen(choice.scores, choice.picks, e.used) * a.route.scale;
+    };
+    // All write the same, and so none waits for another warp.
+    task.strips[0] = e.gate.first.codes + e.gate.codes_stride * expert + begin, task.strips[1] = e.up.first.codes + e.up.codes_stride * expert + begin;
+    __syncwarp();
     u32 room = shared_address(shared_memory) + sizeof(Iq2Table) + warp * slots;
-    OnePipe<IQ2_XXS, 2, IN_AHEAD, GateAndUp> pipe(room, lines, blocks, mine, {gate, up, lead, lead, share, segments, tile, groups, groups * stride});
-    pipe.begin();
-    if (threadIdx.x == 0) task.weight = choice.scores[expert] / sum_of_chosen(choice.scores, choice.picks, e.used) * a.route.scale;
-    pipe.end(column_of(table), [&](const GateAndUp &walk, int m, float upper, float lower) {
+    gate_and_up(room, lines, column_of(table), task, e.hidden, weigh, [&](const GateAndUp &walk, u32 m, float upper, float lower) {
         float *at = sums + ((walk.tile * 2 + m) * segments + walk.segment) * 16 + threadIdx.x % 32 / 4;
         at[0] = upper, at[8] = lower;
     });
