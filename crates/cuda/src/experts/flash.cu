@@ -35,11 +35,10 @@ __device__ __forceinline__ void ask_lines(u32 lines, const u16 *vector, u32 firs
     for (u32 block = first; block < end; block++) copy_further<0>(lines + block * VECTOR_LINE + Near::place(8 * lane), (const u8 *)(vector + 256 * block + 8 * lane));
 }
 
-// A run of the vector for the first four lanes, which are those that its product wants; the others keep what they have.
-__device__ __forceinline__ void run_of_one(Runs &x, u32 at) {
-    asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %9, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%8];\n@few ld.shared.v4.u32 {%4, %5, %6, %7}, [%8 + 16];\n}"
-                 : "+r"(x.low.x), "+r"(x.low.y), "+r"(x.low.z), "+r"(x.low.w), "+r"(x.high.x), "+r"(x.high.y), "+r"(x.high.z), "+r"(x.high.w)
-                 : "r"(at), "r"(threadIdx.x % 32));
+// Half a run of the vector for the first four lanes, which are those that its product wants; the others keep what they
+// have. Two loads behind one predicate would become a branch, across which nothing moves.
+__device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
+    asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %5, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w) : "r"(at), "r"(threadIdx.x % 32));
 }
 
 // A warp's work: segments of strips, one after another, `D` blocks of 256 columns ahead, each of M matrices that
@@ -83,7 +82,7 @@ template <int F, int M, int D, class Walk> struct OnePipe {
         for (u32 i = 0; i < D; i++) ask(i, i % 2);
     }
 
-    __device__ __forceinline__ void block(const Span<F> &at, u32 line, u32 column, Runs &x, float (&sum)[4]) const {
+    __device__ __forceinline__ void block(const Span<F> &at, u32 line, u32 column, uint4 &x, float (&sum)[4]) const {
         const Matrix not_needed = {};
         Tile<F> tile;
         Coming<F> coming[2];
@@ -92,11 +91,16 @@ template <int F, int M, int D, class Walk> struct OnePipe {
         coming[0].ask(tile, column, 0);
 #pragma unroll
         for (u32 s = 0; s < 4; s++) {
-            run_of_one(x, line ^ Near::place(Codes<F>::start(s, 0)));
+            u32 half = line ^ Near::place(Codes<F>::start(s, 0));
+            half_run_of_one(x, half);
             if (s < 3) tile.fetch(at, s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
             u32 a[8], b[8];
             coming[s % 2].take(not_needed, tile, s, a, b);
-            mma_run(sum, a, b, x.low, x.high);
+            mma(sum, a[0], b[0], a[1], b[1], x.x, x.y);
+            mma(sum, a[2], b[2], a[3], b[3], x.z, x.w);
+            half_run_of_one(x, half + 16);
+            mma(sum, a[4], b[4], a[5], b[5], x.x, x.y);
+            mma(sum, a[6], b[6], a[7], b[7], x.z, x.w);
         }
     }
 
@@ -104,7 +108,7 @@ template <int F, int M, int D, class Walk> struct OnePipe {
     // a table; `done(walk, m, top, bottom)` gets the sums of a segment of matrix m: the rows of a strip are those of
     // the lanes whose number is a multiple of four, and those of eight further on.
     template <class Done> __device__ __forceinline__ void end(u32 column, Done done) {
-        Runs x = {};
+        uint4 x = {};
         u32 pair = 0; // of places for blocks: a segment's take one
         for (; count > 0; count--) {
             float sum[M][4] = {};
@@ -277,12 +281,6 @@ __device__ __noinline__ void choose(u32 experts, u32 used, const float *bias, co
 
 // ------------------------------------------------------------------ the experts' input
 
-// Half a run of the vector, as `run_of_one`. Two loads behind one predicate would become a branch, across which
-// nothing moves.
-__device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
-    asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %5, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w) : "r"(at), "r"(threadIdx.x % 32));
-}
-
 // Two times 16 rows of IQ2_XXS with a block of the vector, half a run of the one and of the other in turn: what must
 // be looked up is asked for while the other is multiplied, and the two chains of products do not wait for each other.
 __device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u32 column, uint4 &x, float (&sum)[2][4]) {
@@ -428,46 +426,37 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
 
 // ------------------------------------------------------------------ the experts' output
 
-// Strips of 16 outputs that a block takes.
-static const u32 OUT_STRIPS = 1;
-
-// Segments of the shared expert's strips.
+// Every so many segments of the shared expert's strip.
 struct SharedDown {
-    const u8 *strips;
-    u32 first_line, task, warps, stride, segment;
-    __device__ __forceinline__ SharedDown(const u8 *strips, u32 first_line, u32 task, u32 warps, u32 stride)
-        : strips(strips), first_line(first_line), task(task), warps(warps), stride(stride), segment(task / OUT_STRIPS) {}
-    __device__ __forceinline__ u32 which() const { return task % OUT_STRIPS; }
-    __device__ __forceinline__ const u8 *strip(int) const { return strips + which() * stride; }
+    const u8 *at;
+    u32 first_line, segment, warps;
+    __device__ __forceinline__ const u8 *strip(int) const { return at; }
     __device__ __forceinline__ u32 line() const { return first_line + 2 * segment; }
-    __device__ __forceinline__ void next() { task += warps, segment = task / OUT_STRIPS; }
+    __device__ __forceinline__ void next() { segment += warps; }
 };
 
-// Every so many segments of the chosen experts, one expert after another, each of all strips.
+// Every so many segments of the chosen experts' strips, one expert after another. `down` is that of the first expert.
 struct ChosenDown {
-    const Stack &down;
+    const u8 *down;
+    u64 stride;
     const u32 *picks;
+    u32 segments, blocks, warps, k, segment;
     const u8 *at;
-    u32 k, segment, which, used, segments, blocks, warps, stride, begin;
-    __device__ __forceinline__ ChosenDown(const Stack &down, const u32 *picks, u32 task, u32 used, u32 segments, u32 blocks, u32 warps, u32 stride, u32 begin)
-        : down(down), picks(picks), at(nullptr), k(task / segments), segment(task % segments), which(0), used(used), segments(segments), blocks(blocks), warps(warps), stride(stride), begin(begin) {
+    // Behind the last task lies an expert that nobody looks at.
+    __device__ __forceinline__ void find() { at = down + stride * picks[min(k, MOST_USED - 1)]; }
+    __device__ __forceinline__ ChosenDown(const u8 *down, u64 stride, const u32 *picks, u32 task, u32 segments, u32 blocks, u32 warps)
+        : down(down), stride(stride), picks(picks), segments(segments), blocks(blocks), warps(warps), k(task / segments), segment(task % segments) {
         find();
-    }
-    __device__ __forceinline__ void find() {
-        if (k < used) at = down.first.codes + down.codes_stride * picks[k] + begin;
     }
     __device__ __forceinline__ const u8 *strip(int) const { return at; }
     __device__ __forceinline__ u32 line() const { return k * blocks + 2 * segment; }
     __device__ __forceinline__ void next() {
-        at += stride;
-        if (++which < OUT_STRIPS) return;
-        which = 0;
         for (segment += warps; segment >= segments; segment -= segments) k++;
         find();
     }
 };
 
-// A block computes some strips of the row's output. It begins when the shared expert's inner vector and the router's
+// A block computes 16 values of the row's output. It begins when the shared expert's inner vector and the router's
 // product are there, and chooses and does the shared expert's part while the other inner vectors are made.
 extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
@@ -476,30 +465,30 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     const ExpertsArgs &e = a.e;
     const u32 slots = OUT_AHEAD * TILE_BYTES<Q2_K>;
     static_assert(slots >= TILE_BYTES<Q8_0>, "a block of the shared expert has the room of the others' pieces");
-    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256, top = blockIdx.x * OUT_STRIPS;
-    u32 room = shared_address(shared_memory) + warp * slots, all = OUT_STRIPS * (used + 1) * 16;
-    float *outputs = (float *)((u8 *)shared_memory + warps * slots); // [strips][used + 1][segments][16]
-    float *values = outputs + all * segments;                        // [strips][used + 1][16]
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256, row = blockIdx.x;
+    u32 room = shared_address(shared_memory) + warp * slots, all = (used + 1) * 16;
+    float *outputs = (float *)((u8 *)shared_memory + warps * slots); // [used + 1][segments][16]
+    float *values = outputs + all * segments;                        // [used + 1][16]
     u32 lines = lines_behind(shared_memory, warps * slots + all * (segments + 1) * sizeof(float));
-    auto put = [&](u32 which, u32 k, u32 segment, float upper, float lower) {
-        float *at = outputs + ((which * (used + 1) + k) * segments + segment) * 16 + threadIdx.x % 32 / 4;
+    auto put = [&](u32 k, u32 segment, float upper, float lower) {
+        float *at = outputs + (k * segments + segment) * 16 + threadIdx.x % 32 / 4;
         at[0] = upper, at[8] = lower;
     };
     choose_early(a.route, choice);
 
-    u32 stride = strip_bytes<Q8_0>(e.inner), tasks = segments * OUT_STRIPS, shared = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
-    for (u32 task = warp; task < tasks; task += warps) {
-        u32 first = task / OUT_STRIPS * 2;
+    u32 shared = warp < segments ? (segments - warp + warps - 1) / warps : 0;
+    for (u32 segment = warp; segment < segments; segment += warps) {
+        u32 first = segment * 2;
         ask_lines(lines + used * blocks * VECTOR_LINE, a.middle + (u64)used * e.inner, first, min(first + 2, blocks));
     }
-    OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, SharedDown(e.shared_down.codes + top * stride, used * blocks, warp, warps, stride));
+    OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, {e.shared_down.codes + row * strip_bytes<Q8_0>(e.inner), used * blocks, warp, warps});
     of_shared.begin();
     choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
-    of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(walk.which(), used, walk.segment, upper, lower); });
+    of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(used, walk.segment, upper, lower); });
 
-    stride = strip_bytes<Q2_K>(e.inner), tasks = used * segments;
-    u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps * OUT_STRIPS : 0;
-    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down, choice.picks, warp, used, segments, blocks, warps, stride, top * stride));
+    u32 tasks = used * segments;
+    u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
+    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down.first.codes + row * strip_bytes<Q2_K>(e.inner), e.down.codes_stride, choice.picks, warp, segments, blocks, warps));
     pipe.begin();
     await();
     for (u32 task = warp; task < tasks; task += warps) {
@@ -508,20 +497,20 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     }
     copies_begun();
     copies_done<0>();
-    pipe.end(0, [&](const ChosenDown &walk, int, float upper, float lower) { put(walk.which, walk.k, walk.segment, upper, lower); });
+    pipe.end(0, [&](const ChosenDown &walk, int, float upper, float lower) { put(walk.k, walk.segment, upper, lower); });
     __syncthreads();
     for (u32 o = threadIdx.x; o < all; o += blockDim.x) {
         const float *of = outputs + o / 16 * segments * 16 + o % 16;
         float sum = 0.0f;
 #pragma unroll 4
         for (u32 s = 0; s < segments; s++) sum += of[s * 16];
-        values[o] = __fmul_rn(sum, o / 16 % (used + 1) == used ? unscale(Q8_0) : unscale(Q2_K));
+        values[o] = __fmul_rn(sum, o / 16 == used ? unscale(Q8_0) : unscale(Q2_K));
     }
     __syncthreads();
-    if (threadIdx.x >= OUT_STRIPS * 16) return;
-    const float *of = values + threadIdx.x / 16 * (used + 1) * 16 + threadIdx.x % 16;
+    if (threadIdx.x >= 16) return;
+    const float *of = values + threadIdx.x;
     float y = of[used * 16];
 #pragma unroll 8
     for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 16]);
-    e.out[top * 16 + threadIdx.x] = y;
+    e.out[row * 16 + threadIdx.x] = y;
 }

@@ -26,8 +26,6 @@ const IN_AHEAD: usize = 2 * 2;
 const OUT_AHEAD: usize = 4;
 /// Warps of a block of outputs.
 const OUT_WARPS: usize = 12;
-/// Strips of 16 outputs that it takes.
-const OUT_STRIPS: usize = 1;
 
 /// How the kernels are launched for experts of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +78,7 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         + inner_tiles * 2 * segments(hidden) * 16 * size_of::<f32>();
     let out_shared = OUT_WARPS * OUT_AHEAD * Q2_TILE
         + (VECTOR_LINE + 2 * (used + 1) * inner)
-        + OUT_STRIPS * (used + 1) * (segments(inner) + 1) * 16 * size_of::<f32>();
+        + (used + 1) * (segments(inner) + 1) * 16 * size_of::<f32>();
     let fits = first_shared.max(in_shared).max(out_shared) <= most_shared(card)
         && experts as usize <= MOST_EXPERTS
         && segments(hidden) * experts as usize <= (used + 1) * hidden;
@@ -88,7 +86,7 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         inner_tiles,
         first: (strips.div_ceil(tiles(hidden)), FEW_WARPS + 1, first_shared),
         input: (blocks(inner_tiles), warps, in_shared),
-        output: (hidden / (16 * OUT_STRIPS), OUT_WARPS, out_shared),
+        output: (hidden / 16, OUT_WARPS, out_shared),
     })
 }
 
