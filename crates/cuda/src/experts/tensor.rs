@@ -8,6 +8,7 @@ use crate::{
     matvec::{MatrixRef, StackRef},
     options::CudaError,
     scratch::Halves,
+    stages::Part,
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
         STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
@@ -341,8 +342,12 @@ fn run_wide(
         [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
     // A row's vector goes to all its experts; each has its own for the output.
     let vectors = [(args.x, e.hidden, e.used + 1), (args.middle, e.inner, 1)];
-    for ((args, tiles), (x, width, per_row)) in [input, output].into_iter().zip(tiles).zip(vectors)
+    let parts = [Part::ExpertsIn, Part::ExpertsOut].into_iter();
+    for (((part, args), tiles), (x, width, per_row)) in
+        parts.zip([input, output]).zip(tiles).zip(vectors)
     {
+        // The kernels are the same for both parts, so their names do not tell.
+        device.enter(part);
         let of = PackArgs {
             x,
             to: halves.packed,
