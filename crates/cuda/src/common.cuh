@@ -58,6 +58,17 @@ __device__ __forceinline__ void enter() {
     await();
 }
 
+// Blocks that all begin at once wait for their input, and do everything once for nothing, in pass 0: then the
+// instructions are near in pass 1, when time counts, which else come from far away, a few at a time. For cards from
+// 10.0 on the assembler lacks the registers, before 9.0 kernels do not overlap.
+__device__ __forceinline__ u32 first_pass() {
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+    return gridDim.x * gridDim.y * gridDim.z <= 128 ? 0 : 1;
+#else
+    return 1;
+#endif
+}
+
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
@@ -77,6 +88,14 @@ __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch
 
 // Where something lies within the shared memory, as instructions name it.
 __device__ __forceinline__ u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+
+// The thread, found anew each time: what follows from it would else be kept in registers from one tile
+// to the next, and those are dear.
+__device__ __forceinline__ u32 thread_anew() {
+    u32 thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
 
 // ------------------------------------------------------------------ number formats
 
@@ -250,18 +269,38 @@ __device__ __forceinline__ void pack_attention(const float *v, const RowFormat f
         ((u16 *)(row + f.rope_at))[i] = f32_to_f16(v[f.nope + i]);
 }
 
-// Encodes an index row, which is rotated in place first: a warp takes a group of 32 codes.
-__device__ __forceinline__ void pack_index(float *v, const RowFormat f, u8 *row) {
+// Encodes an index row, which is rotated first: one warp has all of it, of each group of 32 codes one to a lane,
+// and waits for no other.
+__device__ __forceinline__ void pack_index(const float *v, const RowFormat f, u8 *row) {
     if (f.plain) return store_plain(v, f.values, row);
-    hadamard(v, f.values);
-    u32 lane = threadIdx.x % 32, warps = blockDim.x / 32, groups = (f.values + 31) / 32;
-    for (u32 g = threadIdx.x / 32; g < groups; g += warps) {
-        u32 i = g * 32 + lane;
-        float x = i < f.values ? v[i] : 0.0f;
-        u32 scale = fp4_scale(warp_largest(x));
-        u32 code = f32_to_e2m1(x * e8m0_inverse(scale));
+    if (threadIdx.x >= 32) return;
+    u32 lane = threadIdx.x, groups = f.values / 32;
+    float x[4], norm = hadamard_norm(f.values);
+#pragma unroll
+    for (u32 g = 0; g < 4; g++) x[g] = g < groups ? v[g * 32 + lane] : 0.0f;
+#pragma unroll
+    for (u32 stride = 1; stride < 32; stride *= 2)
+#pragma unroll
+        for (u32 g = 0; g < 4; g++) {
+            float other = __shfl_xor_sync(FULL, x[g], stride);
+            x[g] = lane & stride ? other - x[g] : x[g] + other;
+        }
+#pragma unroll
+    for (u32 step = 1; step < 4; step *= 2)
+#pragma unroll
+        for (u32 g = 0; g < 4; g++)
+            if (!(g & step) && step < groups) {
+                float low = x[g], high = x[g + step];
+                x[g] = low + high, x[g + step] = low - high;
+            }
+#pragma unroll
+    for (u32 g = 0; g < 4; g++) {
+        if (g >= groups) continue;
+        float y = x[g] * norm;
+        u32 scale = fp4_scale(warp_largest(y));
+        u32 code = f32_to_e2m1(y * e8m0_inverse(scale));
         u32 next = __shfl_down_sync(FULL, code, 1);
-        if (lane % 2 == 0 && i < f.values) row[i / 2] = (u8)(code | next << 4);
+        if (lane % 2 == 0) row[g * 16 + lane / 2] = (u8)(code | next << 4);
         if (lane == 0) row[f.values / 2 + g] = (u8)scale;
     }
 }

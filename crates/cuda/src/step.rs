@@ -54,6 +54,7 @@ pub struct Step {
     capacity: usize,
     recordings: Recordings,
     way: hyper::Way,
+    together: attend::tensor::Together,
     /// Rows of the longest slice of a round.
     slice: usize,
     fast: bool,
@@ -87,7 +88,7 @@ impl Step {
         )?;
         tensor::prepare(device, kernels)?;
         experts::tensor::prepare(device, kernels)?;
-        attend::tensor::prepare(device, kernels)?;
+        let together = attend::tensor::prepare(device, kernels)?;
         let fast = options.fast;
         let room = Room::new(device.info(), options, shape, floats(model, fast));
         let scratch = Scratch::new(device, config, room)?;
@@ -108,6 +109,7 @@ impl Step {
             capacity: 0,
             recordings: Recordings::default(),
             way: hyper::prepare(device, kernels, config.hidden)?,
+            together,
             slice: room.slice,
             fast,
         })
@@ -242,6 +244,7 @@ impl Step {
             fault: told,
             scores: self.scores.address(),
             way: self.way,
+            together: self.together,
             fast: self.fast,
         };
         let save = SaveArgs {
@@ -281,6 +284,7 @@ struct Launches<'a> {
     fault: u64,
     scores: u64,
     way: hyper::Way,
+    together: attend::tensor::Together,
     fast: bool,
 }
 
@@ -404,7 +408,8 @@ impl Launches<'_> {
             (&layer.router, &layer.shared_output)
             && experts::tensor::suits(&args)
         {
-            let (halves, beside) = (&s.halves, Beside { router, down, arrived: s.arrivals });
+            let (halves, router_format) = (&s.halves, layer.router_format);
+            let beside = Beside { router, router_format, down, arrived: s.arrivals };
             return experts::tensor::run(
                 self.device,
                 self.kernels,

@@ -80,6 +80,8 @@ pub struct Layer {
     pub output: Products,
     /// The router.
     pub router: Products,
+    /// The format of its matrix, by number.
+    pub router_format: u32,
     /// The shared expert's output, beside those of the others; in full precision it is not used.
     pub shared_output: Products,
     /// `[q_rank]`.
@@ -416,7 +418,7 @@ impl<'a> Loader<'a> {
         let low_half = if low.halves() { s.halves.low } else { 0 };
         let output = HalfProduct::new(Product::new(output_b, s.low, s.out), low_half);
         let router = Product::new(self.matrix(&layer.moe.router)?, s.x, s.router);
-        let router = HalfProduct::new(router, x_half);
+        let (router, router_format) = (HalfProduct::new(router, x_half), router.format());
         let (table, bias) = match &layer.moe.routing {
             Routing::Hash(table) => (self.put(table)?, 0),
             Routing::Scores(bias) => (0, self.put(bias)?),
@@ -440,6 +442,7 @@ impl<'a> Loader<'a> {
             low: self.products(&[low])?,
             output: self.products(&[output])?,
             router: self.products(&[router])?,
+            router_format,
             shared_output: self.products(&[shared_output])?,
             qr_norm: self.put(q_a_norm)?,
             kv_norm: self.put(kv_norm)?,

@@ -2,7 +2,10 @@
 
 use ds4_quant::{Format, KvRow, decode_row};
 
-use super::{AttendArgs, tensor};
+use super::{
+    AttendArgs,
+    tensor::{self, Together},
+};
 use crate::{
     device::{Buffer, Device, Kernels, testing::on_the_card},
     pages::PAGE_TOKENS,
@@ -233,7 +236,7 @@ fn bring(device: &Device, round: &Round, packed: [Vec<Vec<u8>>; 2]) -> OnTheCard
     OnTheCard { args: [args, apart], out, half, arrivals, _memory: memory }
 }
 
-fn check(device: &Device, kernels: &Kernels, case: Case) {
+fn check(device: &Device, kernels: &Kernels, together: Together, case: Case) {
     let mut noise = Noise(case.first as u64 + case.dim as u64);
     let mut rows = |count: usize| -> (Vec<Vec<u8>>, Vec<Vec<f32>>) {
         (0..count).map(|_| encode(&case, noise.floats(case.dim))).unzip()
@@ -258,16 +261,21 @@ fn check(device: &Device, kernels: &Kernels, case: Case) {
     };
     let card = bring(device, &round, [window_bytes, compressed_bytes]);
     let complete = if case.choose { complete.min(case.top_k) } else { complete };
-    let whole = tensor::is_whole(ROWS, case.window + complete);
+    let visible = case.window + complete;
+    let whole = tensor::is_whole(ROWS, visible);
 
     let width = case.heads * case.dim;
     let mut before: Option<(Vec<f32>, Vec<u8>)> = None;
-    for (slice, args) in [1, 7, ROWS].into_iter().flat_map(|n| card.args.map(|args| (n, args))) {
+    let ways = [(1, together), (4, together), (1, Together(0)), (7, together), (ROWS, together)];
+    for ((slice, together), args) in
+        ways.into_iter().flat_map(|way| card.args.map(|args| (way, args)))
+    {
         let most = if slice == ROWS && !whole { 32 } else { slice };
         for first in (0..ROWS).step_by(most) {
             let args = AttendArgs { first: first as u32, ..args };
             let count = most.min(ROWS - first);
-            tensor::attend(device, kernels, count, whole && slice == ROWS, &args).unwrap();
+            let seen = (whole && slice == ROWS, visible);
+            tensor::attend(device, kernels, together, count, seen, &args).unwrap();
         }
         let (mut out, mut half) = (vec![0.0f32; ROWS * width], vec![0u8; 2 * ROWS * width]);
         device.read(&card.out, 0, &mut out).unwrap();
@@ -302,7 +310,7 @@ fn check(device: &Device, kernels: &Kernels, case: Case) {
 #[test]
 fn rows_see_what_they_should_and_company_changes_nothing() {
     on_the_card(|device, kernels| {
-        tensor::prepare(device, kernels).unwrap();
+        let together = tensor::prepare(device, kernels).unwrap();
         for case in [
             FLASH,
             Case { first: 8000, ratio: 128, ..FLASH },
@@ -315,7 +323,7 @@ fn rows_see_what_they_should_and_company_changes_nothing() {
             Case { first: 500, ratio: 128, plain: true, dim: 36, rope: 4, heads: 9, ..SMALL },
             Case { first: 90, ratio: 4, dim: 128, heads: 20, ..SMALL },
         ] {
-            check(device, kernels, case);
+            check(device, kernels, together, case);
         }
     });
 }

@@ -18,14 +18,6 @@ __device__ __forceinline__ float exp2_near(float x) {
     return y;
 }
 
-// The thread, found anew each time: what follows from it would else be kept in registers from one tile
-// to the next, and those are dear.
-__device__ __forceinline__ u32 thread_anew() {
-    u32 thread;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-    return thread;
-}
-
 // Matrices of eight by eight halves, whose rows the lanes name eight at a time.
 __device__ __forceinline__ void load_matrices(u32 (&d)[4], const void *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(shared_address(row)));
@@ -38,11 +30,9 @@ __device__ __forceinline__ void load_turned(u32 (&d)[4], const void *row) {
 // ------------------------------------------------------------------ rows as halves
 
 // A power of two with 256 times its value as a half, twice: codes are spread with a 256th of theirs.
-// What no half can hold is as large, or small, as one can be.
+// What no half can hold is as large, or small, as one can be. There is no branch in it.
 __device__ __forceinline__ u32 half_scale(u32 code) {
-    u32 half = code > 134 ? 0x7800u : code >= 105 ? (code - 104) << 10 : 0x400u >> min(105 - code, 11u);
-    if (code == 255) half = 0x7e00u;
-    return half | half << 16;
+    return code == 255 ? 0x7e007e00u : both(__uint_as_float((min(code, 134u) << 23) + (8u << 23)));
 }
 
 // Two E4M3 codes, in the upper bytes of both halves, to halves of a 256th of their values.
@@ -82,7 +72,7 @@ __device__ __forceinline__ void fetch(Fetched &raw, const u8 *const *places) {
 __device__ __forceinline__ void decode_row(const uint2 (&units)[SCALED + 2], uint2 scales, u16 *line) {
 #pragma unroll
     for (u32 g = 0; g < SCALED; g++)
-        *(uint4 *)(line + 64 * g + threadIdx.x % 8 * 8) = decode_codes(units[g], half_scale((g < 4 ? scales.x : scales.y) >> g % 4 * 8 & 255));
+        *(uint4 *)(line + 64 * g + threadIdx.x % 8 * 8) = decode_codes(units[g], half_scale(__byte_perm(g < 4 ? scales.x : scales.y, 0, 0x4440 + g % 4)));
 #pragma unroll
     for (u32 g = 0; g < 2; g++) *(uint2 *)(line + 64 * SCALED + 32 * g + threadIdx.x % 8 * 4) = units[SCALED + g];
 }
@@ -159,7 +149,7 @@ __device__ __forceinline__ void stage_queries(const AttendArgs &a, u32 r, u32 fi
 #pragma unroll
         for (u32 j = 0; j < QUADS; j++) {
             u32 at = 4 * lane + 128 * j;
-            q[j] = live && at < dim ? *(const float4 *)(mine + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            q[j] = live && at < dim ? __ldcg((const float4 *)(mine + at)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
 #pragma unroll
         for (u32 j = 0; j < QUADS; j++)

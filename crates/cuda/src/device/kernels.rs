@@ -34,11 +34,13 @@ kernels! {
     HyperTogether = "hyper_together",
     Products1 = "products_1",
     Products8 = "products_8",
-    HalfProducts1Q8 = "half_products_1_q8",
+    HalfProducts1 = "half_products_1",
     HalfProducts8 = "half_products_8",
     HalfProducts8Q8 = "half_products_8_q8",
     HalfProducts16 = "half_products_16",
     HalfProducts16Q8 = "half_products_16_q8",
+    HalfProductsTogether8 = "half_products_together_8",
+    HalfProductsTogether16 = "half_products_together_16",
     HalfProductsMany = "half_products_many",
     KeepRows = "keep_rows",
     SettleRows = "settle_rows",
@@ -51,6 +53,7 @@ kernels! {
     IndexTop = "index_top",
     AttendParts = "attend_parts",
     AttendJoin = "attend_join",
+    AttendTogether = "attend_together",
     Attend8 = "attend_8",
     Attend16 = "attend_16",
     Attend16Whole = "attend_16_whole",
@@ -60,15 +63,16 @@ kernels! {
     ExpertsOut = "experts_out",
     RouterAndShared = "router_and_shared",
     RouterAndSharedQ8 = "router_and_shared_q8",
+    OneRouterAndShared = "one_router_and_shared",
+    OneExpertsIn = "one_experts_in",
+    OneExpertsOut = "one_experts_out",
     HalfExpertsIn1 = "half_experts_in_1",
-    HalfExpertsIn1Iq2 = "half_experts_in_1_iq2",
     HalfExpertsIn8 = "half_experts_in_8",
     HalfExpertsIn8Iq2 = "half_experts_in_8_iq2",
     HalfExpertsIn16 = "half_experts_in_16",
     HalfExpertsIn32 = "half_experts_in_32",
     HalfExpertsIn64 = "half_experts_in_64",
     HalfExpertsOut1 = "half_experts_out_1",
-    HalfExpertsOut1Q2 = "half_experts_out_1_q2",
     HalfExpertsOut8 = "half_experts_out_8",
     HalfExpertsOut8Q2 = "half_experts_out_8_q2",
     HalfExpertsOut16 = "half_experts_out_16",
@@ -117,6 +121,16 @@ unsafe impl Send for Kernels {}
 // SAFETY: as above; they are only read.
 unsafe impl Sync for Kernels {}
 
+/// Gives a kernel's multiprocessors as much shared memory as they can have. A multiprocessor on which two kernels
+/// want different shares serves them one after the other, and the second could ask for nothing ahead.
+fn all_to_shared(function: sys::CUfunction) -> Result<(), CudaError> {
+    let share = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+    let most = sys::CUshared_carveout_enum::CU_SHAREDMEM_CARVEOUT_MAX_SHARED as i32;
+    // SAFETY: the function has just been found in a loaded module.
+    unsafe { result::function::set_function_attribute(function, share, most) }
+        .map_err(driver("sharing out a multiprocessor's memory"))
+}
+
 impl Kernels {
     /// Finds or compiles the kernels for this card and loads them.
     pub fn load(device: &Device) -> Result<Kernels, CudaError> {
@@ -131,6 +145,7 @@ impl Kernels {
             // SAFETY: the module has just been loaded.
             let function = unsafe { result::module::get_function(module, name) }
                 .map_err(driver("finding a kernel"))?;
+            all_to_shared(function)?;
             kernels.functions.push(function);
         }
         kernels.fill_grid(device)?;
@@ -231,26 +246,28 @@ impl Device {
         self.start(kernels, kernel, (grid, None), threads, shared, args)
     }
 
-    /// The same for a kernel whose blocks wait for each other: `blocks` of them in each of `clusters`.
-    /// The card must be able to do it.
+    /// The same for a kernel whose blocks wait for each other: those of each line of the grid. The card must
+    /// be able to do it.
     pub fn launch_clusters<A: Args>(
         &self,
         kernels: &Kernels,
         kernel: Kernel,
-        [blocks, clusters]: [usize; 2],
+        grid: [usize; 3],
         threads: u32,
+        shared: usize,
         args: &A,
     ) -> Result<(), CudaError> {
-        self.start(kernels, kernel, ([blocks, clusters, 1], Some(blocks)), threads, 0, args)
+        self.start(kernels, kernel, (grid, Some(grid[0])), threads, shared, args)
     }
 
-    /// Whether the card runs clusters of so many blocks of a kernel.
+    /// Whether the card runs clusters of so many blocks of a kernel, each with `shared` bytes.
     pub fn can_cluster(
         &self,
         kernels: &Kernels,
         kernel: Kernel,
         blocks: usize,
         threads: u32,
+        shared: usize,
     ) -> Result<bool, CudaError> {
         if self.info.capability < OVERLAPPING {
             return Ok(false);
@@ -262,7 +279,7 @@ impl Device {
         // every card does may refuse; then it is the question below that says no.
         let _ = unsafe { result::function::set_function_attribute(function, larger, 1) };
         let mut attributes = attributes(false, Some(blocks));
-        let config = self.config(([blocks, 1, 1], threads, 0), &mut attributes);
+        let config = self.config(([blocks, 1, 1], threads, shared), &mut attributes);
         let mut clusters = 0;
         // SAFETY: the configuration and its attributes live until the call has returned.
         let asked = unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, function, &config) };

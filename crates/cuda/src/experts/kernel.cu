@@ -35,6 +35,13 @@ template <int EACH> __device__ __forceinline__ void pick_largest(const u32 *keys
     }
 }
 
+// What the scores of a row's experts are divided by.
+__device__ __forceinline__ float sum_of_chosen(const float *scores, const u32 *picks, u32 used) {
+    float sum = 0.0f;
+    for (u32 k = 0; k < used; k++) sum += scores[picks[k]];
+    return sum < 6.103515625e-5f ? 6.103515625e-5f : sum;
+}
+
 // Who chooses for a row: all threads of the block, or a warp.
 template <bool WARP> __device__ __forceinline__ u32 chooser() { return WARP ? threadIdx.x % 32 : threadIdx.x; }
 
@@ -64,9 +71,7 @@ template <bool WARP> __device__ __forceinline__ void route_row(const RouteArgs &
             pick_largest<32>(keys, a.experts, a.used, picks);
         meet<WARP>();
     }
-    float sum = 0.0f;
-    for (u32 k = 0; k < a.used; k++) sum += scores[picks[k]];
-    sum = sum < 6.103515625e-5f ? 6.103515625e-5f : sum;
+    float sum = sum_of_chosen(scores, picks, a.used);
     for (u32 k = me; k < a.used; k += choosers<WARP>()) {
         a.picked[(u64)r * a.used + k] = picks[k];
         a.weights[(u64)r * a.used + k] = scores[picks[k]] / sum * a.scale;

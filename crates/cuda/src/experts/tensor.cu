@@ -1,4 +1,4 @@
-// The mixture of experts on tensor cores. One row alone runs its experts side by side. Several rows are
+// The mixture of experts on tensor cores. One row alone runs its experts side by side (`one.cu`). Several rows are
 // sorted by expert first, so that those that share one read it together; a shared expert is one that
 // every row has chosen. Whatever the way, each product is the chain of `tensor/few.cu`, and the outputs
 // are added in the same order: the shared expert's, then those of the chosen.
@@ -35,9 +35,6 @@ __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { retur
 template <int F, int M, int X> constexpr u32 ROOM_OF = 2 * (Piece<F, M>::bytes + Piece<F, M>::blocks * X * NEAR_LINE);
 template <int M, int X> constexpr u32 ROOM_OF<ANY, M, X> = ROOM;
 
-// How many vectors of an item, and of one row, come beside the weights; 0: they are loaded.
-template <int F> constexpr int ITEM_VECTORS = F == ANY ? 0 : 3;
-template <int F> constexpr int ONE_VECTOR = F == ANY ? 0 : 1;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
     if constexpr (F != ANY) {                \
@@ -119,58 +116,7 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
     }
 }
 
-// The router's product, and the inner vectors of the shared expert, which nobody has to choose. The last of
-// the router's blocks chooses the others, while the shared expert is still at work.
-template <int F> __device__ __forceinline__ void router_and_shared_inner(const HalfExpertsArgs &a, uint4 *shared_memory) {
-    __shared__ u32 pairs[8], last;
-    __shared__ float ones[8];
-    const ExpertsArgs &e = a.e;
-    u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
-    if (blockIdx.x < a.router_blocks) {
-        if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, false, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory);
-        __threadfence();
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            last = atomicAdd(a.arrived + blockIdx.y, 1) + 1 == a.router_blocks;
-            if (last) a.arrived[blockIdx.y] = 0;
-            __threadfence();
-        }
-        __syncthreads();
-        if (!last) return;
-        float *scores = (float *)shared_memory;
-        u32 each = 2 * a.experts + e.used, warp = threadIdx.x / 32;
-        if (count == 1)
-            route_row<false>(a.route, r, scores, (u32 *)(scores + 2 * a.experts));
-        else if (warp < count)
-            route_row<true>(a.route, r + warp, scores + warp * each, (u32 *)(scores + warp * each + 2 * a.experts));
-        return;
-    }
-    u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
-    if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
-    Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner<F, 0>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
-}
-
-// Of one row: the inner vectors of the experts that it has chosen.
-template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
-    __shared__ u32 pair[1];
-    __shared__ float weight[1];
-    const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    u8 *rest = (u8 *)behind_table(shared_memory, e.gate.first.format);
-    if (has_table(e.gate.first.format)) fill(*table);
-    u32 tiles = a.inner_tiles, per_expert = (e.inner / 16 + tiles - 1) / tiles, k = blockIdx.x / per_expert;
-    await();
-    u32 expert = e.picked[k];
-    if (threadIdx.x == 0) pair[0] = k, weight[0] = e.weights[k];
-    __syncthreads();
-    Matrix gate = member(e.gate, expert), up = member(e.up, expert);
-    Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F, ONE_VECTOR<F>>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
-}
-
-// The same for the items of several rows.
+// The inner vectors of an item.
 template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8];
     __shared__ float weights[8];
@@ -187,100 +133,7 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<F, ITEM_VECTORS<F>>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
-}
-
-// Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
-template <int F> struct OuterWalk {
-    const Stack &down;
-    const u32 *picks;
-    Strip<F> of;
-    u32 k, used, segment, segments, inner, row;
-    __device__ __forceinline__ OuterWalk(const Stack &down, const u32 *picks, u32 task, u32 used, u32 inner, u32 row)
-        : down(down), picks(picks), of(member(down, picks[min(task / segments_of(inner), used - 1)]), row), k(task / segments_of(inner)), used(used), segment(task % segments_of(inner)),
-          segments(segments_of(inner)), inner(inner), row(row) {}
-    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
-    __device__ __forceinline__ u32 column() const { return k * inner + segment * SEGMENT; }
-    __device__ __forceinline__ void next() {
-        for (segment += FEW_WARPS; segment >= segments; segment -= segments) k++;
-        if (k < used) of = Strip<F>(member(down, picks[k]), row);
-    }
-};
-
-// Experts of a row that a block can list.
-static const u32 MOST_USED = 32;
-
-// A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
-// warps one of the shared expert, whose weights are asked for before anything has been chosen; where the
-// format is known, they are of Q8_0.
-template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
-    __shared__ u32 picks[MOST_USED];
-    const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    u8 *rooms = (u8 *)behind_table(shared_memory, e.down.first.format);
-    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
-    u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
-    const int X = ONE_VECTOR<F>;
-    const u32 each = ROOM_OF<F, 1, X>, each_beside = F == ANY ? 0 : NEAR_ROOM;
-    u8 *room = rooms + warp * each, *beside = rooms + FEW_WARPS * each;
-    float *outputs = (float *)(beside + sharers(e.inner) * each_beside); // [used + 1][segments][16]
-    beside = F == ANY ? room : beside + warp * each_beside;
-    const u16 *const middle[1] = {a.middle}, *const shared_middle[1] = {a.middle + (u64)used * e.inner};
-    auto put = [&](u32 task, const float (&sum)[1][4]) {
-        float *at = outputs + task * 16 + g;
-        if (threadIdx.x % 4 == 0) at[0] = sum[0][0], at[8] = sum[0][2];
-    };
-    auto ready = [&] {
-        if (has_table(e.down.first.format)) fill(*table);
-        await();
-        if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];
-        __syncthreads();
-    };
-    auto done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
-    auto shared_done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
-#define OWN(G) Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row))
-#define BODY(G)                                                                                                                         \
-    {                                                                                                                                   \
-        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), X, StripWalk<G>> of_shared(beside, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
-        of_shared.begin();                                                                                                              \
-        ready();                                                                                                                        \
-        if constexpr (F != ANY) {                                                                                                       \
-            of_shared.tell(shared_middle[0], 1);                                                                                        \
-            OWN(F);                                                                                                                     \
-            pipe.tell(middle[0], 1);                                                                                                    \
-            pipe.begin();                                                                                                               \
-            of_shared.template end<1, 3>(shared_middle, 0, shared_done);                                                                \
-            pipe.template end<1, 1>(middle, column_of(table), done);                                                                               \
-        } else {                                                                                                                        \
-            of_shared.template end<1>(shared_middle, 0, shared_done);                                                             \
-        }                                                                                                                               \
-    }
-    FOR_CODES_OF((F == ANY ? ANY : Q8_0), e.shared_down.format, BODY)
-#undef BODY
-    if constexpr (F == ANY) {
-#define BODY(G)                                    \
-    {                                              \
-        OWN(G);                                    \
-        pipe.begin();                              \
-        pipe.template end<1>(middle, column_of(table), done); \
-    }
-        FOR_EXPERT_CODES(e.down.first.format, BODY)
-#undef BODY
-    }
-#undef OWN
-    __syncthreads();
-    u32 d = row + threadIdx.x;
-    if (threadIdx.x >= 16 || d >= e.hidden) return;
-    float y = 0.0f, scale = unscale(e.down.first.format);
-    for (u32 s = 0; s < segments; s++) y += outputs[(all + s) * 16 + threadIdx.x];
-    y *= unscale(e.shared_down.format);
-    for (u32 k = 0; k < used; k++) {
-        float sum = 0.0f;
-        for (u32 s = 0; s < segments; s++) sum += outputs[(k * segments + s) * 16 + threadIdx.x];
-        y = __fadd_rn(y, __fmul_rn(sum, scale));
-    }
-    e.out[d] = y;
+    few_inner<F, 0>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.
@@ -326,13 +179,5 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
         BODY<FORMAT>(a, shared_memory);                                                                           \
     }
 
-EXPERTS_KERNEL(router_and_shared, router_and_shared_inner, ANY, 2)
-EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner, Q8_0, 1)
-EXPERTS_KERNEL(half_experts_in_1, experts_in_1, ANY, 2)
-EXPERTS_KERNEL(half_experts_in_1_iq2, experts_in_1, IQ2_XXS, 2)
 EXPERTS_KERNEL(half_experts_in_8, experts_in_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_in_8_iq2, experts_in_8, IQ2_XXS, 2)
-EXPERTS_KERNEL(half_experts_out_1, experts_out_1, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_1_q2, experts_out_1, Q2_K, 2)
 EXPERTS_KERNEL(half_experts_out_8, experts_out_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_8_q2, experts_out_8, Q2_K, 3)

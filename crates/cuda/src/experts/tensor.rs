@@ -2,15 +2,16 @@
 
 use ds4_quant::Format;
 
-use super::{ExpertsArgs, RouteArgs, route, route_shared};
+use super::{ExpertsArgs, RouteArgs, items, one, route, route_shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::{MatrixRef, StackRef},
     options::CudaError,
     scratch::Halves,
+    stages::Part,
     tensor::{
-        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, NEAR_LINE,
-        NEAR_ROOM, ROOM, STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
+        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
+        STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
         wide::{self, PackArgs, WideArgs},
     },
 };
@@ -25,11 +26,11 @@ pub struct HalfExpertsArgs {
     pub x: u64,
     /// `[rows, used + 1, inner]`, halves.
     pub middle: u64,
-    /// `[rows, used + 1, hidden]`.
+    /// `[rows, used + 1, hidden]`; of one row, what its router's product is made of.
     pub parts: u64,
     /// `[rows, used + 1]`: pairs of row and choice, sorted by expert.
     pub order: u64,
-    /// `items(...)` of them.
+    /// `most_items(...)` of them.
     pub items: u64,
     /// How a row chooses.
     pub route: RouteArgs,
@@ -48,11 +49,18 @@ pub struct HalfExpertsArgs {
 // SAFETY: mirrors the kernel's; the addresses are those of the weights and of the scratch.
 unsafe impl Args for HalfExpertsArgs {}
 
+impl HalfExpertsArgs {
+    /// The same for blocks that take so many tiles of 16 inner values.
+    pub fn with_inner_tiles(self, tiles: usize) -> HalfExpertsArgs {
+        HalfExpertsArgs { inner_tiles: tiles as u32, ..self }
+    }
+}
+
 /// Bytes of an item.
 pub const ITEM_BYTES: usize = 16;
 
 /// How many items `rows` rows may need, with `per_item` pairs in each.
-pub fn items(rows: usize, used: usize, all: usize, per_item: usize) -> usize {
+pub fn most_items(rows: usize, used: usize, all: usize, per_item: usize) -> usize {
     (rows * used).min(all) + rows * used / per_item + rows.div_ceil(per_item)
 }
 
@@ -115,42 +123,23 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         let most = many_shared(Format::F16 as u32, vectors) as u32;
         of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
+    items::prepare(device, kernels)?;
+    one::prepare(device, kernels)?;
     let most = most_shared(device) as u32;
     FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))
 }
 
 /// Kernels for few rows.
-const FEW_KERNELS: [Kernel; 9] = [
+const FEW_KERNELS: [Kernel; 5] = [
     Kernel::RouterAndShared,
     Kernel::HalfExpertsIn1,
-    Kernel::HalfExpertsIn1Iq2,
     Kernel::HalfExpertsIn8,
-    Kernel::HalfExpertsIn8Iq2,
     Kernel::HalfExpertsOut1,
-    Kernel::HalfExpertsOut1Q2,
     Kernel::HalfExpertsOut8,
-    Kernel::HalfExpertsOut8Q2,
 ];
-
-/// Bytes of a warp's pieces of the inputs of IQ2_XXS: two times a tile of gate and of up, and of each vector.
-const fn input_room(vectors: usize) -> (Format, usize) {
-    (Format::Iq2Xxs, 2 * (2 * 16 * (64 + 8) + vectors * NEAR_LINE))
-}
-
-/// The same of the outputs of Q2_K: two times two tiles, and as much of each vector.
-const fn output_room(vectors: usize) -> (Format, usize) {
-    (Format::Q2K, 2 * (2 * 16 * (64 + 20) + 2 * vectors * NEAR_LINE))
-}
 
 /// Vectors of an item.
 const ITEM_VECTORS: usize = 8;
-/// The same where they come beside the weights of gate and up, as in the kernel: more would not fit.
-const NEAR_VECTORS: usize = 3;
-
-/// Bytes of the pieces that the warps of a block hold of a format: there are kernels for one.
-fn rooms(format: u32, (known, room): (Format, usize)) -> usize {
-    FEW_WARPS * if format == known as u32 { room } else { ROOM }
-}
 
 /// Kernels for many rows, by the vectors that a block takes.
 const MANY: [(usize, [Kernel; 2]); 3] = [
@@ -164,6 +153,8 @@ const MANY: [(usize, [Kernel; 2]); 3] = [
 pub struct Beside<'a> {
     /// That of the router.
     pub router: &'a HalfProductList,
+    /// The format of its matrix.
+    pub router_format: u32,
     /// That of the shared expert's output.
     pub down: &'a HalfProductList,
     /// Where the router's blocks count; zero between launches.
@@ -203,6 +194,10 @@ pub fn run(
         route(device, kernels, rows, route_args)?;
         return run_many(device, kernels, rows, args, halves);
     }
+    let routed = (beside.router_format, route_args.experts);
+    if let (1, Some(plan)) = (rows, one::plan(device.info(), experts, routed)) {
+        return one::run(device, kernels, plan, &args);
+    }
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
@@ -224,44 +219,42 @@ pub fn run(
     device.launch(kernels, kernel, grid, threads, shared, &args)?;
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
-    let (iq2, q2) = (gate == Format::Iq2Xxs as u32, down == Format::Q2K as u32);
-    let near = if rows == 1 { 1 } else { NEAR_VECTORS };
-    let input_rooms = table_bytes(gate) + rooms(gate, input_room(near));
-    let output_rooms = table_bytes(down) + rooms(down, output_room(if rows == 1 { 1 } else { 0 }));
-    let per_item = if iq2 { NEAR_VECTORS } else { ITEM_VECTORS };
-    let vectors = rows.min(per_item);
-    let most_passes = most_passes(most_shared(device), input_rooms, hidden, vectors);
     if rows == 1 {
+        let rooms = |format: u32| table_bytes(format) + FEW_WARPS * ROOM;
+        let most_passes = most_passes(most_shared(device), rooms(gate), hidden, 1);
         // All blocks at once, if they fit.
         let resident = RESIDENT * device.info().multiprocessors;
         let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, most_passes);
         args.inner_tiles = (tiles(hidden) * passes) as u32;
-        let kernel = if iq2 { Kernel::HalfExpertsIn1Iq2 } else { Kernel::HalfExpertsIn1 };
         let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
-        let pieces = input_rooms + sums(args.inner_tiles as usize);
-        device.launch(kernels, kernel, grid, threads, pieces, &args)?;
-        let sums = output_sums(used, inner);
-        // The shared expert's pieces beside those of the others, if there is room for both.
-        let beside = output_rooms + segments(inner).min(FEW_WARPS) * NEAR_ROOM + sums;
-        let q8 = experts.shared_down.format == Format::Q8_0 as u32;
-        let (kernel, shared) = match q2 && q8 && beside <= most_shared(device) {
-            true => (Kernel::HalfExpertsOut1Q2, beside),
-            false => (Kernel::HalfExpertsOut1, table_bytes(down) + FEW_WARPS * ROOM + sums),
-        };
-        return device.launch(kernels, kernel, [hidden.div_ceil(16), 1, 1], threads, shared, &args);
+        let pieces = rooms(gate) + sums(args.inner_tiles as usize);
+        device.launch(kernels, Kernel::HalfExpertsIn1, grid, threads, pieces, &args)?;
+        let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms(down) + output_sums(used, inner));
+        return device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args);
     }
     tensor::multiply(device, kernels, beside.down, rows)?;
+    let known = (items::knows_input(gate), items::knows_output(down, hidden));
+    let per_item = if known.0 || known.1 { items::VECTORS } else { ITEM_VECTORS };
     args.per_item = per_item as u32;
-    args.inner_tiles = (tiles(hidden) * most_passes) as u32;
-    let items = items(rows, used, args.all as usize, per_item);
+    let most_items = most_items(rows, used, args.all as usize, per_item);
     group(device, kernels, &args)?;
-    let kernel = if iq2 { Kernel::HalfExpertsIn8Iq2 } else { Kernel::HalfExpertsIn8 };
-    let shared = input_rooms + self::sums(args.inner_tiles as usize, hidden, vectors);
-    let grid = [inner.div_ceil(16 * args.inner_tiles as usize), items, 1];
-    device.launch(kernels, kernel, grid, threads, shared, &args)?;
-    let kernel = if q2 { Kernel::HalfExpertsOut8Q2 } else { Kernel::HalfExpertsOut8 };
-    let grid = [hidden.div_ceil(16 * FEW_WARPS), items, 1];
-    device.launch(kernels, kernel, grid, threads, output_rooms, &args)?;
+    if known.0 {
+        items::input(device, kernels, rows * used, &args)?;
+    } else {
+        let (rooms, vectors) = (table_bytes(gate) + FEW_WARPS * ROOM, rows.min(per_item));
+        let passes = most_passes(most_shared(device), rooms, hidden, vectors);
+        args.inner_tiles = (tiles(hidden) * passes) as u32;
+        let shared = rooms + self::sums(args.inner_tiles as usize, hidden, vectors);
+        let grid = [inner.div_ceil(16 * args.inner_tiles as usize), most_items, 1];
+        device.launch(kernels, Kernel::HalfExpertsIn8, grid, threads, shared, &args)?;
+    }
+    if known.1 {
+        items::output(device, kernels, rows * used, &args)?;
+    } else {
+        let grid = [hidden.div_ceil(16 * FEW_WARPS), most_items, 1];
+        let shared = table_bytes(down) + FEW_WARPS * ROOM;
+        device.launch(kernels, Kernel::HalfExpertsOut8, grid, threads, shared, &args)?;
+    }
     join(device, kernels, rows, &args)
 }
 
@@ -291,7 +284,7 @@ fn run_many(
     }
     (args.per_item, args.shared_items) = (per_item as u32, 1);
     group(device, kernels, &args)?;
-    let items = items(rows, used, all, per_item);
+    let items = most_items(rows, used, all, per_item);
     let threads = 32 * MANY_WARPS as u32;
     let room = |format: u32| table_bytes(format) + many_shared(format, per_item);
     let shared = |of: StackRef, shared: MatrixRef| room(of.first.format).max(room(shared.format));
@@ -317,7 +310,7 @@ fn run_wide(
     (args.per_item, args.shared_items) = (wide::VECTORS as u32, 1);
     group(device, kernels, &args)?;
     let shared_items = rows.div_ceil(wide::VECTORS);
-    let items = items(rows, e.used as usize, args.all as usize, wide::VECTORS) - shared_items;
+    let items = most_items(rows, e.used as usize, args.all as usize, wide::VECTORS) - shared_items;
     let both = WideArgs {
         items: args.items,
         order: args.order,
@@ -349,8 +342,12 @@ fn run_wide(
         [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
     // A row's vector goes to all its experts; each has its own for the output.
     let vectors = [(args.x, e.hidden, e.used + 1), (args.middle, e.inner, 1)];
-    for ((args, tiles), (x, width, per_row)) in [input, output].into_iter().zip(tiles).zip(vectors)
+    let parts = [Part::ExpertsIn, Part::ExpertsOut].into_iter();
+    for (((part, args), tiles), (x, width, per_row)) in
+        parts.zip([input, output]).zip(tiles).zip(vectors)
     {
+        // The kernels are the same for both parts, so their names do not tell.
+        device.enter(part);
         let of = PackArgs {
             x,
             to: halves.packed,
@@ -395,17 +392,11 @@ mod tests {
 
     #[test]
     fn blocks_of_few_rows_fit_whatever_the_published_width() {
-        let iq2 = Format::Iq2Xxs as u32;
         for (most, hidden, wanted) in
             [((113 << 10) - STATIC_SHARED, 4096, 3), (MOST_SHARED, 4096, 1), (MOST_SHARED, 7168, 1)]
         {
-            let near = |vectors| (table_bytes(iq2) + rooms(iq2, input_room(vectors)), vectors);
-            for (rooms, vectors) in [
-                (FEW_WARPS * ROOM, 1),
-                (FEW_WARPS * ROOM, ITEM_VECTORS),
-                near(1),
-                near(NEAR_VECTORS),
-            ] {
+            for vectors in [1, ITEM_VECTORS] {
+                let rooms = FEW_WARPS * ROOM;
                 let passes = most_passes(most, rooms, hidden, vectors);
                 assert!(passes >= wanted, "{passes} passes, {hidden}, {vectors}");
                 let tiles = tiles(hidden) * passes;
@@ -452,8 +443,5 @@ mod tests {
         }
         let widest = crate::hyper::WIDEST;
         assert!(FEW_WARPS * ROOM + sums(tiles(widest), widest, ITEM_VECTORS) <= MOST_SHARED);
-        let iq2 = Format::Iq2Xxs as u32;
-        let rooms = table_bytes(iq2) + rooms(iq2, input_room(NEAR_VECTORS));
-        assert!(rooms + sums(tiles(widest), widest, NEAR_VECTORS) <= MOST_SHARED);
     }
 }

@@ -20,7 +20,7 @@ __device__ __forceinline__ void write_rows(const HyperArgs &a, Share &w, u32 row
     for (u32 b = 0; b < B; b++) x[b] = mixed(a, row + b, first);
     __syncthreads(); // all have read the streams, and what `v` held, before either is written
 #pragma unroll
-    for (u32 b = 0; b < B; b++) squares[b] = place(a, row + b, first, x[b], v + b * 4 * CHUNK);
+    for (u32 b = 0; b < B; b++) squares[b] = place(a, row + b, first, x[b], v + b * 4 * CHUNK, a.write);
     __syncthreads();
     project<F, B>(a, w, first, v, sum);
 #pragma unroll
@@ -67,7 +67,7 @@ extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
     if (blockIdx.x < mixers) {
         u32 row = blockIdx.x * 8 + warp;
         if (row >= a.count) return;
-        store_mix(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, inverse));
+        store_mix(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, inverse), true);
         return;
     }
     u32 row = blockIdx.x - mixers;

@@ -107,7 +107,7 @@ pub fn prepare(device: &Device, kernels: &Kernels, hidden: usize) -> Result<Way,
     let blocks = hidden.div_ceil(CHUNK);
     // One block alone has nobody to write to, and that is what the instructions are for.
     let together = (2..=MOST_BLOCKS).contains(&blocks)
-        && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256)?;
+        && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256, 0)?;
     Ok(if together { Way::Together } else { Way::Apart })
 }
 
@@ -119,7 +119,8 @@ pub fn run(device: &Device, kernels: &Kernels, way: Way, args: HyperArgs) -> Res
     let per_block = if rows <= FEW { 1 } else { 4 * (rows / 128).clamp(1, 4) };
     let args = HyperArgs { chunks: chunks as u32, per_block: per_block as u32, ..args };
     if way == Way::Together && rows <= FEW {
-        return device.launch_clusters(kernels, Kernel::HyperTogether, [chunks, rows], 256, &args);
+        let grid = [chunks, rows, 1];
+        return device.launch_clusters(kernels, Kernel::HyperTogether, grid, 256, 0, &args);
     }
     let grid = [chunks, rows.div_ceil(per_block), 1];
     device.launch(kernels, Kernel::HyperWrite, grid, 256, 0, &args)?;

@@ -141,10 +141,10 @@ __device__ __forceinline__ void ask_for_streams(const HyperArgs &a, u32 row, u32
     if (threadIdx.x == 0) prefetch(a.mix + (u64)row * a.mix_rows);
 }
 
-// Puts it there, and where the block finds it: [N][CHUNK] in `v`. Gives the warp's sum of squares.
-__device__ __forceinline__ float place(const HyperArgs &a, u32 row, u32 first, float4 x, float *v) {
+// Puts it where the block finds it, [N][CHUNK] in `v`, and, if it is new, where it belongs. Gives the warp's sum of squares.
+__device__ __forceinline__ float place(const HyperArgs &a, u32 row, u32 first, float4 x, float *v, bool fresh) {
     u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
-    if (a.write && s < a.n && d < a.hidden) *(float4 *)(a.streams + ((u64)row * a.n + s) * a.hidden + d) = x;
+    if (fresh && s < a.n && d < a.hidden) *(float4 *)(a.streams + ((u64)row * a.n + s) * a.hidden + d) = x;
     *(float4 *)(v + 4 * threadIdx.x) = x;
     return warp_sum(square4(x));
 }
@@ -246,8 +246,8 @@ __device__ __forceinline__ void balance_columns(float (&z)[4][4], const float (&
 }
 
 // How the streams will mix, from what `ended` gave: brought close to doubly stochastic by a softmax in each
-// row, then columns and rows are divided by their sums in turns. A warp does it.
-__device__ __forceinline__ void store_mix(const HyperArgs &a, u32 row, float said) {
+// row, then columns and rows are divided by their sums in turns. A warp does it; a rehearsal is short and leaves nothing.
+__device__ __forceinline__ void store_mix(const HyperArgs &a, u32 row, float said, bool store) {
     u32 lane = threadIdx.x % 32, i = lane / 4 % 4, j = lane % 4, at = (2 * a.n + i * a.n + j) % 32;
     bool live = i < a.n && j < a.n;
     // The softmax: a lane has one weight.
@@ -264,9 +264,10 @@ __device__ __forceinline__ void store_mix(const HyperArgs &a, u32 row, float sai
     for (u32 k = 0; k < 16; k++) z[k / 4][k % 4] = __shfl_sync(FULL, one, k);
 #pragma unroll
     for (u32 k = 0; k < 4; k++) eps[k] = k < a.n ? a.hc_eps : 1.0f;
-    if (a.iterations > 0) balance_columns(z, eps);
+    u32 iterations = store ? a.iterations : 2;
+    if (iterations > 0) balance_columns(z, eps);
 #pragma unroll 1
-    for (u32 k = 1; k < a.iterations; k++) {
+    for (u32 k = 1; k < iterations; k++) {
         balance_rows(z, eps);
         balance_columns(z, eps);
     }
@@ -274,7 +275,7 @@ __device__ __forceinline__ void store_mix(const HyperArgs &a, u32 row, float sai
 #pragma unroll
     for (u32 k = 0; k < 4; k++) of_row[k] = i < 2 ? (i == 0 ? z[0][k] : z[1][k]) : (i == 2 ? z[2][k] : z[3][k]);
     one = j < 2 ? (j == 0 ? of_row[0] : of_row[1]) : (j == 2 ? of_row[2] : of_row[3]);
-    if (lane < 16 && live) a.mix[(u64)row * a.mix_rows + at] = one;
+    if (store && lane < 16 && live) a.mix[(u64)row * a.mix_rows + at] = one;
 }
 
 // What the streams are read with: lane i gets the weight of stream i. The lanes behind know what a block's

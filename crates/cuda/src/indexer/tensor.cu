@@ -60,17 +60,17 @@ __device__ __forceinline__ void stage_heads(const IndexQuery &q, u32 dim, u32 fi
     }
 }
 
-__device__ __forceinline__ void stage_query(const IndexScoreArgs &a, const IndexQuery &q, u32 r, float4 turns) {
+__device__ __forceinline__ void stage_query(const IndexScoreArgs &a, const IndexQuery &q, u32 r, float4 turns, u32 heads) {
     u32 warps = blockDim.x / 32, dim = a.format.values, at = threadIdx.x % 32 * 4, padded = (a.heads + 7) / 8 * 8;
     for (u32 head = threadIdx.x; head < padded; head += blockDim.x)
-        q.weights[head] = head < a.heads ? __fmul_rn(a.weights[(u64)r * a.heads + head], a.scale) : 0.0f;
+        q.weights[head] = head < heads ? __fmul_rn(a.weights[(u64)r * a.heads + head], a.scale) : 0.0f;
 #pragma unroll 1
     for (u32 first = threadIdx.x / 32; first < padded; first += BESIDE * warps) {
         float4 v[BESIDE];
 #pragma unroll
         for (u32 i = 0; i < BESIDE; i++) {
             u32 head = first + i * warps;
-            v[i] = head < a.heads && at < dim ? *(const float4 *)(a.queries + ((u64)r * a.heads + head) * dim + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            v[i] = head < heads && at < dim ? *(const float4 *)(a.queries + ((u64)r * a.heads + head) * dim + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
         stage_heads(q, dim, first, warps, a.heads, v, turns);
     }
@@ -126,56 +126,60 @@ extern "C" __global__ void __launch_bounds__(512, 2) index_scores_tensor(const I
     u32 at = 4 * lane, tail = dim - a.format.rope;
     if (at >= tail && at < dim) turns = *(const float4 *)(a.turns + ((u64)r * 4 + a.turn) * (a.format.rope / 2) + (at - tail) / 2);
     if (scores) prefetch(index_line(a, pages, first, 0, visible) + lane % 4 * 16), prefetch(index_line(a, pages, first, 1, visible) + lane % 4 * 16);
-    await();
-    if (!busy) return;
-    IndexLines raw = {};
-    if (scores) fetch_lines(a, pages, first, visible, raw);
     IndexQuery q;
     q.codes = (uint2 *)indexing;
     q.scales = (float4 *)(q.codes + tiles * 128);
     q.weights = (float *)(q.scales + tiles * 8);
-    stage_query(a, q, r, turns);
-    __syncthreads();
-    if (!scores) return;
 #pragma unroll 1
-    while (true) {
-        int codes[4][4];
-        float scales[2][4];
+    for (u32 pass = first_pass(); pass < 2; pass++) {
+        if (pass) await();
+        if (!busy) continue;
+        IndexLines raw = {};
+        if (scores && pass) fetch_lines(a, pages, first, visible, raw);
+        stage_query(a, q, r, turns, pass ? a.heads : 0);
+        __syncthreads();
+        if (!scores) continue;
+#pragma unroll 1
+        while (true) {
+            int codes[4][4];
+            float scales[2][4];
 #pragma unroll
-        for (u32 i = 0; i < 2; i++)
+            for (u32 i = 0; i < 2; i++)
 #pragma unroll
-            for (u32 g = 0; g < 4; g++) {
-                codes[g][i] = doubled(raw.codes[i][g] & 0xffff), codes[g][i + 2] = doubled(raw.codes[i][g] >> 16);
-                scales[i][g] = e8m0_to_f32(raw.scales[i] >> 8 * g & 255);
-            }
-        float score[2] = {0.0f, 0.0f};
+                for (u32 g = 0; g < 4; g++) {
+                    codes[g][i] = doubled(raw.codes[i][g] & 0xffff), codes[g][i + 2] = doubled(raw.codes[i][g] >> 16);
+                    scales[i][g] = e8m0_to_f32(raw.scales[i] >> 8 * g & 255);
+                }
+            float score[2] = {0.0f, 0.0f};
 #pragma unroll 2
-        for (u32 t = 0; t < tiles; t++) {
-            float products[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-            u32 head = 8 * t + lane % 4 * 2;
-            float4 even = q.scales[head], odd = q.scales[head + 1];
-            float query_scales[2][4] = {{even.x, even.y, even.z, even.w}, {odd.x, odd.y, odd.z, odd.w}};
+            for (u32 t = 0; t < tiles; t++) {
+                float products[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+                u32 head = 8 * t + lane % 4 * 2;
+                float4 even = q.scales[head], odd = q.scales[head + 1];
+                float query_scales[2][4] = {{even.x, even.y, even.z, even.w}, {odd.x, odd.y, odd.z, odd.w}};
 #pragma unroll
-            for (u32 g = 0; g < 4; g++) {
-                if (g >= groups) continue;
-                int whole[4] = {WHOLE_BITS, WHOLE_BITS, WHOLE_BITS, WHOLE_BITS};
-                multiply_codes(whole, codes[g], q.codes[(t * 4 + g) * 32 + lane]);
+                for (u32 g = 0; g < 4; g++) {
+                    if (g >= groups) continue;
+                    int whole[4] = {WHOLE_BITS, WHOLE_BITS, WHOLE_BITS, WHOLE_BITS};
+                    multiply_codes(whole, codes[g], q.codes[(t * 4 + g) * 32 + lane]);
 #pragma unroll
-                for (u32 c = 0; c < 4; c++) products[c] = add_group(products[c], whole[c], query_scales[c % 2][g], scales[c / 2][g]);
+                    for (u32 c = 0; c < 4; c++) products[c] = add_group(products[c], whole[c], query_scales[c % 2][g], scales[c / 2][g]);
+                }
+                float2 weights = *(const float2 *)(q.weights + head);
+#pragma unroll
+                for (u32 i = 0; i < 2; i++) score[i] = add_head(add_head(score[i], products[2 * i], weights.x), products[2 * i + 1], weights.y);
             }
-            float2 weights = *(const float2 *)(q.weights + head);
 #pragma unroll
-            for (u32 i = 0; i < 2; i++) score[i] = add_head(add_head(score[i], products[2 * i], weights.x), products[2 * i + 1], weights.y);
+            for (u32 i = 0; i < 2; i++) {
+                score[i] += __shfl_xor_sync(FULL, score[i], 1);
+                score[i] += __shfl_xor_sync(FULL, score[i], 2);
+                u32 index = first + lane / 4 + 8 * i;
+                if (pass && lane % 4 == 0 && index < visible) a.scores[(u64)blockIdx.y * a.capacity + index] = score[i];
+            }
+            if (!pass) break;
+            first += gridDim.x * a.lines;
+            if (first >= visible) break;
+            fetch_lines(a, pages, first, visible, raw);
         }
-#pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            score[i] += __shfl_xor_sync(FULL, score[i], 1);
-            score[i] += __shfl_xor_sync(FULL, score[i], 2);
-            u32 index = first + lane / 4 + 8 * i;
-            if (lane % 4 == 0 && index < visible) a.scores[(u64)blockIdx.y * a.capacity + index] = score[i];
-        }
-        first += gridDim.x * a.lines;
-        if (first >= visible) return;
-        fetch_lines(a, pages, first, visible, raw);
     }
 }

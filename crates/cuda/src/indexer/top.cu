@@ -152,20 +152,26 @@ template <class Scores> __device__ __forceinline__ void choose_top(TopShared &m,
 
 extern "C" __global__ void __launch_bounds__(TOP_THREADS) index_top(const TopArgs a) {
     __shared__ __align__(16) TopShared m;
-    invite();
     // What the host tells of a round lies there before its first kernel.
     u32 r = a.first + blockIdx.x, visible = csa_visible(a.rows[r].position), wanted = a.top_k;
     const float *scores = a.scores + (u64)blockIdx.x * a.capacity;
-    u32 *chosen = a.chosen + (u64)r * wanted;
+    u32 *chosen = a.chosen + (u64)r * wanted, each = ((visible + TOP_THREADS - 1) / TOP_THREADS + 3) / 4 * 4;
     for (u32 i = threadIdx.x; i < DIGITS / 4; i += blockDim.x) ((uint4 *)m.count)[i] = make_uint4(0, 0, 0, 0);
-    await();
-    if (visible <= wanted) return;
-    __syncthreads();
-    if (visible <= 4 * blockDim.x)
-        return choose_top<HeldScores<1>>(m, scores, visible, 4, wanted, chosen);
-    u32 each = ((visible + TOP_THREADS - 1) / TOP_THREADS + 3) / 4 * 4;
-    if (each <= 4 * TOP_QUADS)
-        choose_top<HeldScores<TOP_QUADS>>(m, scores, visible, each, wanted, chosen);
-    else
-        choose_top<ReadScores>(m, scores, visible, each, wanted, chosen);
+#pragma unroll 1
+    for (u32 pass = first_pass(); pass < 2; pass++) {
+        if (pass) {
+            await();
+            // Not before: what follows may rely on all that was waited for here, and has to wait for the choice alone.
+            invite();
+        }
+        if (visible <= wanted) continue;
+        __syncthreads();
+        u32 seen = pass ? visible : 0;
+        if (visible <= 4 * blockDim.x)
+            choose_top<HeldScores<1>>(m, scores, seen, 4, wanted, chosen);
+        else if (each <= 4 * TOP_QUADS)
+            choose_top<HeldScores<TOP_QUADS>>(m, scores, seen, each, wanted, chosen);
+        else
+            choose_top<ReadScores>(m, scores, seen, each, wanted, chosen);
+    }
 }

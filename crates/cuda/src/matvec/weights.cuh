@@ -157,7 +157,8 @@ template <int F> __device__ __forceinline__ float4 weight4(const Matrix &m, u32 
         u32 q = of.word(i / 128 * 32 + i % 32) >> (i % 128 / 32 * 2);
         const u8 *meta = of.scales;
         u32 s = meta[i / 16];
-        return scaled(bytes_to_float4(q & 0x03030303u), half_at(meta + 16) * (float)(s & 15), half_at(meta + 18) * (float)(s >> 4));
+        // In tiles the two in the middle have traded places.
+        return scaled(bytes_to_float4(__byte_perm(q, 0, 0x3120) & 0x03030303u), half_at(meta + 16) * (float)(s & 15), half_at(meta + 18) * (float)(s >> 4));
     }
     if (F == Q4_K) {
         Tiled<Q4_K> of(m, row, c / 256);

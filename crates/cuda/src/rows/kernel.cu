@@ -41,11 +41,22 @@ struct KeepArgs {
 static const u32 KEEPERS = 256;
 // Tokens that a compressed row is made of, at most.
 static const u32 POOLED = 128;
+// So few of them, and of a thread's values of each, are held in registers.
+static const u32 FEW_POOLED = 8, FEW_VALUES = 2;
 
 // Where a token's projections lie, and what is still to be added to its scores, or null.
 struct Token {
     const float *kv, *score, *ape;
 };
+
+// Loads that a thread has under way at a time.
+static const u32 ABREAST = 4;
+
+// A thread's values from the `i`th on; zeros beyond the last.
+__device__ __forceinline__ void load_some(float (&x)[ABREAST], const float *from, u32 i, u32 n) {
+#pragma unroll
+    for (u32 k = 0; k < ABREAST; k++) x[k] = i + k * KEEPERS < n ? from[i + k * KEEPERS] : 0.0f;
+}
 
 // Asks for weights of a norm, each for the thread that will use it.
 __device__ __forceinline__ void ask_for_norm(float *to, const float *from, u32 n) {
@@ -78,6 +89,64 @@ __device__ __forceinline__ void norm_and_turn(float *v, const float *weight, con
 __device__ __forceinline__ float score_of(const Token &token, u32 i) {
     float score = token.score[i];
     return token.ape ? score + token.ape[i] : score;
+}
+
+// What a thread has of a token.
+struct HeldToken {
+    float kv[FEW_VALUES], score[FEW_VALUES];
+};
+
+// All loads at once: of tokens that earlier rounds have kept, or of those of this one.
+__device__ __forceinline__ void hold_tokens(HeldToken (&held)[FEW_POOLED - 1], const Token *tokens, u32 count, u32 dim, bool here) {
+#pragma unroll
+    for (u32 k = 0; k < FEW_POOLED - 1; k++) {
+        if (k >= count) continue;
+        const Token token = tokens[k];
+        if ((token.ape != nullptr) != here) continue;
+#pragma unroll
+        for (u32 n = 0; n < FEW_VALUES; n++) {
+            u32 i = min(threadIdx.x + n * KEEPERS, dim - 1);
+            held[k].kv[n] = token.kv[i], held[k].score[n] = score_of(token, i);
+        }
+    }
+}
+
+// A softmax over `count` tokens and the last one, in each dimension.
+__device__ __forceinline__ void pool_few(const HeldToken (&held)[FEW_POOLED - 1], const HeldToken &last, u32 count, u32 dim, float *v) {
+#pragma unroll
+    for (u32 n = 0; n < FEW_VALUES; n++) {
+        float largest = -INFINITE, sum = 0.0f, pooled = 0.0f;
+#pragma unroll
+        for (u32 k = 0; k < FEW_POOLED - 1; k++)
+            if (k < count) largest = fmaxf(largest, held[k].score[n]);
+        largest = fmaxf(largest, last.score[n]);
+#pragma unroll
+        for (u32 k = 0; k < FEW_POOLED - 1; k++)
+            if (k < count) {
+                float share = expf(held[k].score[n] - largest);
+                sum += share;
+                pooled = __fmaf_rn(share, held[k].kv[n], pooled);
+            }
+        float share = expf(last.score[n] - largest);
+        u32 i = threadIdx.x + n * KEEPERS;
+        if (i < dim) v[i] = __fmaf_rn(share, last.kv[n], pooled) / (sum + share);
+    }
+}
+
+__device__ __forceinline__ void pool_many(const Token *tokens, u32 count, u32 dim, float *v) {
+    for (u32 i = threadIdx.x; i < dim; i += blockDim.x) {
+        float largest = -INFINITE;
+#pragma unroll 4
+        for (u32 k = 0; k < count; k++) largest = fmaxf(largest, score_of(tokens[k], i));
+        float sum = 0.0f, pooled = 0.0f;
+#pragma unroll 4
+        for (u32 k = 0; k < count; k++) {
+            float share = expf(score_of(tokens[k], i) - largest);
+            sum += share;
+            pooled = __fmaf_rn(share, tokens[k].kv[i], pooled);
+        }
+        v[i] = pooled / sum;
+    }
 }
 
 // Where the window's ring has a row.
@@ -113,6 +182,9 @@ __device__ __forceinline__ void keep_projections(const KeepArgs &a, const Compre
     }
 }
 
+// Which columns a thread has of a token in its own window.
+__device__ __forceinline__ u32 last_column(const KeepArgs &a, u32 dim, u32 n) { return (a.windows - 1) * dim + min(threadIdx.x + n * KEEPERS, dim - 1); }
+
 // Keeps what a compressor projects of a row. A row that completes a window makes the window's row: pooled by a
 // softmax over its tokens in each dimension. Where windows overlap, the first half of a token's columns belongs to
 // the row of the window after its own, the second to its own row.
@@ -141,61 +213,103 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
         if (threadIdx.x < c.format.rope / 2) turn = a.turns[((u64)r * 4 + a.compressed_turn) * (c.format.rope / 2) + threadIdx.x];
         ask_for_norm(weight, c.norm, dim);
     }
-    await();
-    if (!a.waiting) keep_projections(a, c, r, kept, ape);
-    if (!ends) return;
-    __syncthreads();
     u32 count = position + 1 - first;
-    for (u32 i = threadIdx.x; i < dim; i += blockDim.x) {
-        float largest = -INFINITE;
-#pragma unroll 4
-        for (u32 k = 0; k < count; k++) largest = fmaxf(largest, score_of(tokens[k], i));
-        float sum = 0.0f, pooled = 0.0f;
-#pragma unroll 4
-        for (u32 k = 0; k < count; k++) {
-            float share = expf(score_of(tokens[k], i) - largest);
-            sum += share;
-            pooled = __fmaf_rn(share, tokens[k].kv[i], pooled);
+    bool few = ends && count <= FEW_POOLED && dim <= FEW_VALUES * KEEPERS;
+#pragma unroll 1
+    for (u32 pass = few ? first_pass() : 1; pass < 2; pass++) {
+        // Nothing that follows from them is kept from one pass to the next.
+        asm volatile("" : "+r"(r), "+r"(dim));
+        HeldToken held[FEW_POOLED - 1] = {}, last = {};
+        float more[FEW_VALUES] = {};
+        if (pass) {
+            if (ends) __syncthreads();
+            // What was kept before this round lies there already, and only the last token can come late.
+            if (few) hold_tokens(held, tokens, count - 1, dim, false);
+            await();
+            if (few) {
+                if (row.before) hold_tokens(held, tokens, count - 1, dim, true);
+#pragma unroll
+                for (u32 n = 0; n < FEW_VALUES; n++) {
+                    u32 column = last_column(a, dim, n);
+                    u64 at = (u64)r * width + column;
+                    last.kv[n] = c.kv[at], last.score[n] = c.score[at], more[n] = ape[column];
+                }
+            }
+            if (!a.waiting) keep_projections(a, c, r, kept, ape);
+            if (!ends) return;
         }
-        v[i] = pooled / sum;
+        if (few) {
+#pragma unroll
+            for (u32 n = 0; n < FEW_VALUES; n++) last.score[n] += more[n];
+            pool_few(held, last, count - 1, dim, v);
+        } else {
+            pool_many(tokens, count, dim, v);
+        }
+        norm_and_turn(v, weight, c.format, turn, a.eps, shared32);
+        u8 *to = pass ? target : (u8 *)v;
+        if (c.index)
+            pack_index(v, c.format, to);
+        else
+            pack_attention(v, c.format, to);
     }
-    norm_and_turn(v, weight, c.format, turn, a.eps, shared32);
-    if (c.index)
-        pack_index(v, c.format, target);
-    else
-        pack_attention(v, c.format, target);
 }
 
 // Jobs for every row: the low-rank query, the key/value row, and up to two compressors. What depends on no kernel
-// before is asked for ahead: weights, and what the host tells of the round.
-extern "C" __global__ void __launch_bounds__(256, 4) keep_rows(const KeepArgs a) {
+// before is asked for ahead: weights, and what the host tells of the round. What a rehearsal packs goes where its
+// values lie, which it spoils.
+extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a) {
     extern __shared__ float v[];
     __shared__ float shared32[32];
     invite();
     u32 r = blockIdx.x;
     const Row row = a.rows[r];
     if (blockIdx.y == 0) {
-        float *qr = a.qr + (u64)r * a.q_rank, squares = 0.0f;
+        float *qr = a.qr + (u64)r * a.q_rank, x[ABREAST];
         ask_for_norm(v, a.qr_norm, a.q_rank);
-        await();
-#pragma unroll 4
-        for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) squares = __fmaf_rn(qr[i], qr[i], squares);
-        float scale = norm_scale(squares, a.q_rank, a.eps, shared32);
-#pragma unroll 4
-        for (u32 i = threadIdx.x; i < a.q_rank; i += blockDim.x) {
-            float x = qr[i] * scale * v[i];
-            qr[i] = x;
-            if (a.half) a.half[(u64)r * a.q_rank + i] = half_of(x);
+#pragma unroll 1
+        for (u32 pass = first_pass(); pass < 2; pass++) {
+            u32 rank = pass ? a.q_rank : 0;
+            float squares = 0.0f;
+            if (pass) await();
+            for (u32 i = threadIdx.x; i < a.q_rank; i += ABREAST * KEEPERS) {
+                load_some(x, qr, i, rank);
+#pragma unroll
+                for (u32 k = 0; k < ABREAST; k++) squares = __fmaf_rn(x[k], x[k], squares);
+            }
+            float scale = norm_scale(squares, a.q_rank, a.eps, shared32);
+            for (u32 i = threadIdx.x; i < a.q_rank; i += ABREAST * KEEPERS) {
+                load_some(x, qr, i, rank);
+#pragma unroll
+                for (u32 k = 0; k < ABREAST; k++) {
+                    u32 at = i + k * KEEPERS;
+                    if (at >= rank) continue;
+                    float y = x[k] * scale * v[at];
+                    qr[at] = y;
+                    if (a.half) a.half[(u64)r * a.q_rank + at] = half_of(y);
+                }
+            }
         }
     } else if (blockIdx.y == 1) {
         u8 *target = a.waiting ? a.waiting + (u64)r * a.format.bytes : kept_row(a, row);
         float2 turn = make_float2(1.0f, 0.0f);
         if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
         ask_for_norm(v + a.format.values, a.kv_norm, a.format.values);
-        await();
-        for (u32 i = threadIdx.x; i < a.format.values; i += blockDim.x) v[i] = a.kv[(u64)r * a.format.values + i];
-        norm_and_turn(v, v + a.format.values, a.format, turn, a.eps, shared32);
-        pack_attention(v, a.format, target);
+#pragma unroll 1
+        for (u32 pass = first_pass(); pass < 2; pass++) {
+            if (pass) {
+                __syncthreads();
+                await();
+            }
+            for (u32 i = threadIdx.x; i < a.format.values; i += ABREAST * KEEPERS) {
+                float x[ABREAST];
+                load_some(x, a.kv + (u64)r * a.format.values, i, pass ? a.format.values : 0);
+#pragma unroll
+                for (u32 k = 0; k < ABREAST; k++)
+                    if (i + k * KEEPERS < a.format.values) v[i + k * KEEPERS] = x[k];
+            }
+            norm_and_turn(v, v + a.format.values, a.format, turn, a.eps, shared32);
+            pack_attention(v, a.format, pass ? target : (u8 *)v);
+        }
     } else {
         keep_pending(a, a.compressors[blockIdx.y - 2], row, v, shared32);
     }

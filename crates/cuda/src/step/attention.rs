@@ -92,7 +92,8 @@ impl Launches<'_> {
     /// working memory for.
     fn look_back(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
         let (device, kernels, rows) = (self.device, self.kernels, slice.count);
-        let whole = self.fast && attend::tensor::is_whole(rows, self.visible(of));
+        let visible = self.visible(of);
+        let whole = self.fast && attend::tensor::is_whole(rows, visible);
         let most = match whole {
             true => choice::together(true, rows, self.key.capacity),
             false => ATTEND_ROWS,
@@ -106,7 +107,10 @@ impl Launches<'_> {
             device.enter(Part::Attend);
             let args = self.attend_args(layer, of, slice, first);
             match self.fast {
-                true => attend::tensor::attend(device, kernels, count, whole, &args),
+                true => {
+                    let seen = (whole, visible);
+                    attend::tensor::attend(device, kernels, self.together, count, seen, &args)
+                }
                 false => attend::attend(device, kernels, count, &args),
             }?;
         }

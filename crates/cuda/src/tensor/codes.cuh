@@ -87,6 +87,15 @@ template <int F> struct Span {
 // A number below 1024 as a half, twice.
 __device__ __forceinline__ u32 small_pair(u32 n) { return pair_sub(__byte_perm(n | 0x6400u, 0, 0x1010), 0x64006400u); }
 
+// Numbers as halves that lie in either half of a word from bit AT on, below the tenth. With its digits there, a
+// power of two is that much larger. The compiler would cut them out with two instructions.
+template <u32 AT, u32 MASK> __device__ __forceinline__ u32 number_at(u32 v) {
+    const u32 power = (0x6400u - AT * 0x400u) * 0x00010001u;
+    u32 above;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(above) : "r"(v), "r"(MASK * 0x00010001u << AT), "r"(power));
+    return pair_sub(above, power);
+}
+
 // The formats without a decoder of their own go by way of floats.
 static const int OTHER = -1;
 
@@ -133,12 +142,15 @@ template <> struct Codes<Q8_0> {
     __device__ __forceinline__ void begin(const Span<Q8_0> &at, u32 rows, u32) { scales = staged16(at.scales_of(rows)); }
     __device__ __forceinline__ void fetch(const Span<Q8_0> &at, u32 rows, u32 s) { q[s] = at.chunk(rows, 64 * s); }
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
-        u32 scale = pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN);
+        decode(q[s], pair_mul(__byte_perm(word(scales, s), 0, t & 2 ? 0x3232 : 0x1010), SIXTEEN), w);
+    }
+    // `scale`: 16 times the run's, twice.
+    __device__ __forceinline__ static void decode(uint4 run, u32 scale, u32 (&w)[8], u32 from_1024 = FROM_1024) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            u32 four = word(q[s], i); // 128 more
-            w[2 * i] = pair_mul(pair_sub(bytes_above_1024<0>(four), 0x64806480u), scale);
-            w[2 * i + 1] = pair_mul(pair_sub(bytes_above_1024<1>(four), 0x64806480u), scale);
+            u32 four = word(run, i); // 128 more
+            w[2 * i] = pair_mul(pair_sub(bytes_above_1024<0>(four, from_1024), 0x64806480u), scale);
+            w[2 * i + 1] = pair_mul(pair_sub(bytes_above_1024<1>(four, from_1024), 0x64806480u), scale);
         }
     }
 };
@@ -214,7 +226,7 @@ template <> struct Codes<FP4> {
 
 template <> struct Codes<IQ2_XXS> {
     uint4 q;
-    u32 sizes, factor; // of the lane's sub-blocks, four bits each; of all, twice
+    u32 sizes[2]; // of the lane's sub-blocks
     // Two times eight magnitudes, which take their time to come from the table.
     struct Looked {
         uint4 eights[2];
@@ -224,7 +236,11 @@ template <> struct Codes<IQ2_XXS> {
     __device__ __forceinline__ void begin(const Span<IQ2_XXS> &at, u32 rows, u32 t) {
         q = at.chunk(rows, 0);
         uint2 scales = staged8(at.scales_of(rows));
-        sizes = scales.x >> (8 * t), factor = __byte_perm(scales.y, 0, 0x1010);
+        // d (n + 1/2) / 4, times 16. What is added to the digits of a power of two is 4 n: it is the one whose steps are
+        // as large where n lies; two less than the power is taken away.
+        u32 both = __byte_perm(scales.x, 0, 0x4040 + t * 0x0101), factor = __byte_perm(scales.y, 0, 0x1010);
+        sizes[0] = pair_mul(factor, pair_sub((both & 0x000f000fu) | 0x6c006c00u, 0x6bff6bffu));
+        sizes[1] = pair_mul(factor, pair_sub((both & 0x00f000f0u) | 0x5c005c00u, 0x5bf05bf0u));
     }
     __device__ __forceinline__ void fetch(const Span<IQ2_XXS> &, u32, u32) {}
     // `column`: the lane's, in the table.
@@ -236,9 +252,7 @@ template <> struct Codes<IQ2_XXS> {
         return looked;
     }
     __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 (&w)[8]) const {
-        u32 signs = s < 2 ? q.y : q.w;
-        // d (n + 1/2) / 4, times 16.
-        u32 size = pair_mul(factor, small_pair(((s < 2 ? sizes << 2 : sizes >> 2) & 0x3c) | 2));
+        u32 signs = s < 2 ? q.y : q.w, size = sizes[s / 2];
 #pragma unroll
         for (u32 i = 0; i < 2; i++)
 #pragma unroll
@@ -249,25 +263,27 @@ template <> struct Codes<IQ2_XXS> {
 
 template <> struct Codes<Q2_K> {
     uint4 q;
-    u32 first, second, sizes;
+    u32 first, second, sizes; // 16 times the scale of scales, and -16 times that of minima
     __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return t / 2 * 128 + 32 * s + 16 * (t % 2); }
     __device__ __forceinline__ void begin(const Span<Q2_K> &at, u32 rows, u32 t) {
         q = at.chunk(rows, 0);
         u32 meta = at.scales_of(rows);
         first = staged4(meta + t / 2 * 8), second = staged4(meta + t / 2 * 8 + 4);
-        sizes = staged4(meta + 16);
+        sizes = pair_mul(staged4(meta + 16), SIXTEEN ^ 0x80000000u);
     }
     __device__ __forceinline__ void fetch(const Span<Q2_K> &, u32, u32) {}
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *, u32 s, u32 t, u32 (&w)[8]) const {
-        u32 code = (s < 2 ? first : second) >> (s % 2 * 16 + t % 2 * 8) & 255;
-        u32 times = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x1010), SIXTEEN), small_pair(code & 15));
-        u32 less = pair_mul(pair_mul(__byte_perm(sizes, 0, 0x3232), SIXTEEN ^ 0x80008000u), small_pair(code >> 4));
+        // The run's two numbers of four bits as halves 1024 + n and 1024 + 16 m, from which n and m follow without an error.
+        u32 code = __byte_perm(s < 2 ? first : second, 0x64646464u, 0x4040 + (s % 2 * 2 + t % 2) * 0x0101) & 0xfff0ff0fu;
+        u32 scaled = pair_mul(pair_fma(code, 0x2c003c00u, 0xd400e400u), sizes);
+        u32 times = __byte_perm(scaled, 0, 0x1010), less = __byte_perm(scaled, 0, 0x3232);
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            u32 four = word(q, i) >> (2 * s) & 0x03030303u;
-            w[2 * i] = pair_fma(pair_sub(bytes_above_1024<0>(four), 0x64006400u), times, less);
-            w[2 * i + 1] = pair_fma(pair_sub(bytes_above_1024<1>(four), 0x64006400u), times, less);
+        for (u32 i = 0; i < 8; i++) {
+            // Of four weights the first two lie in the even bytes, the others in the odd ones.
+            u32 two = word(q, i / 2) >> i % 2 * 8;
+            u32 number = s == 0 ? number_at<0, 3>(two) : s == 1 ? number_at<2, 3>(two) : s == 2 ? number_at<4, 3>(two) : number_at<6, 3>(two);
+            w[i] = pair_fma(number, times, less);
         }
     }
 };

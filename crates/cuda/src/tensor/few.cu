@@ -1,7 +1,8 @@
 // Matrices times a few vectors, on tensor cores. A strip of 16 rows of weights is a tile of the work; its columns
 // are cut into segments, which warps share. A sum is defined by the columns alone: within a segment one chain of
 // tensor products in the order of the columns, then the segments in order. So a row of the batch gets the same
-// bits here, among others, and in `many.cu` and `hopper.cu`. How weights come is told in `pipe.cuh`.
+// bits here, among others, and in `one.cu`, `together.cu`, `many.cu` and `hopper.cu`. How weights come is told in
+// `pipe.cuh`.
 
 static const u32 FEW_WARPS = 8;
 
@@ -24,9 +25,7 @@ static const u32 MOST_PRODUCTS = 8;
 struct FewProductsArgs {
     HalfProduct products[MOST_PRODUCTS];
     u32 count;
-    u32 rows;   // of the batch
-    u32 passes; // times that a block takes its tiles
-    u32 unused;
+    u32 rows; // of the batch
 };
 
 // Puts a segment's sums, of the first `count` vectors, to where all segments of the tile are added:
@@ -48,33 +47,20 @@ template <int N> __device__ __forceinline__ void put_segment(float *at, const fl
 // Warps that share a tile.
 __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols), FEW_WARPS); }
 
-// A warp's segments of the tiles of a block, of which every `groups`-th one is its own.
-template <int F> struct TilesWalk {
-    const Product &p;
+// Every `share`th segment of a tile; the tile's input begins at `offset`.
+template <int F> struct TileWalk {
     Strip<F> of;
-    u32 segment, lead, share, segments, tile, groups, row, offset;
-    __device__ __forceinline__ TilesWalk(const Product &p, u32 tile, u32 lead, u32 groups, u32 row)
-        : p(p), of(p.m, min(row, p.m.rows - 1)), segment(lead), lead(lead), share(sharers(p.m.cols)), segments(segments_of(p.m.cols)), tile(tile), groups(groups), row(row), offset(offset_of(row)) {}
-    // Tiles do not cross groups: a group's rows are a multiple of 16.
-    __device__ __forceinline__ u32 offset_of(u32 row) const { return p.group_rows < p.m.rows ? min(row, p.m.rows - 1) / p.group_rows * p.group_stride : 0; }
+    u32 segment, share, offset;
     __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
     __device__ __forceinline__ u32 column() const { return offset + segment * SEGMENT; }
-    __device__ __forceinline__ void next() {
-        segment += share;
-        if (segment < segments) return;
-        segment = lead, tile += groups, row += 16 * groups;
-        if (row < p.m.rows) of = Strip<F>(p.m, row), offset = offset_of(row);
-    }
+    __device__ __forceinline__ void next() { segment += share; }
 };
 
 // For a format that is known when the kernel is compiled, or for whichever there is.
 static const int ANY = -2;
 
-// What a warp has for two pieces of Q8_0 with one vector beside them.
-static const u32 NEAR_ROOM = 2 * (TILE_BYTES<Q8_0> + NEAR_LINE);
-
 // What block `block` of a list does, whose warps have `OF` bytes for their pieces; every thread of it must call this.
-template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
+template <int N, int F, u32 OF = ROOM> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
     #pragma unroll 1
     for (u32 k = 1; k < a.count; k++)
@@ -94,24 +80,23 @@ template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ voi
             }
         return;
     }
-    const u32 each = NEAR ? NEAR_ROOM : OF;
-    u32 segments = segments_of(m.cols), share = sharers(m.cols), groups = FEW_WARPS / share, count = min(8u * N, a.rows - first);
-    u32 tiles = groups * a.passes, tile = warp / share, lead = warp % share, top = block * tiles * 16, row = top + tile * 16;
-    u32 all = min(tiles, (m.rows + 15) / 16 - block * tiles);
-    u32 mine = tile < groups && tile < all ? (all - tile + groups - 1) / groups * ((segments - lead + share - 1) / share) : 0;
-    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * each;
-    float *sums = (float *)(rooms + FEW_WARPS * each); // [tiles][segments][count][16]
+    u32 segments = segments_of(m.cols), share = sharers(m.cols), tiles = FEW_WARPS / share, count = min(8u * N, a.rows - first);
+    u32 tile = warp / share, lead = warp % share, top = block * tiles * 16, row = min(top + tile * 16, m.rows - 1);
+    u32 all = min(tiles, (m.rows + 15) / 16 - block * tiles), mine = tile < all ? (segments - lead + share - 1) / share : 0;
+    // Tiles do not cross groups: a group's rows are a multiple of 16.
+    u32 offset = p.p.group_rows < m.rows ? row / p.p.group_rows * p.p.group_stride : 0;
+    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * OF;
+    float *sums = (float *)(rooms + FEW_WARPS * OF); // [tiles][segments][count][16]
     const u16 *input[N];
 #pragma unroll
     for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride;
-    auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (walk.tile * segments + walk.segment) * count * 16, sum, count); };
-#define BODY(G)                                                                                                                    \
-    {                                                                                                                              \
-        Pipe<G, 1, (NEAR ? 2 : DEPTH<G, OF>), NEAR, TilesWalk<G>> pipe(room, m.cols / 256, mine, TilesWalk<G>(p.p, tile, lead, groups, row)); \
-        pipe.begin();                                                                                                              \
-        await();                                                                                                                   \
-        if (NEAR) pipe.tell(p.x, 1);                                                                                               \
-        pipe.template end<N>(input, 0, done);                                                                                      \
+    auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
+#define BODY(G)                                                                                                        \
+    {                                                                                                                  \
+        Pipe<G, 1, DEPTH<G, OF>, 0, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
+        pipe.begin();                                                                                                  \
+        await();                                                                                                       \
+        pipe.template end<N>(input, 0, done);                                                                          \
     }
     FOR_CODES_OF(F, m.format, BODY)
 #undef BODY
@@ -130,15 +115,14 @@ template <int N, int F, bool NEAR, u32 OF = ROOM> __device__ __forceinline__ voi
     }
 }
 
-#define FEW_KERNEL(NAME, VECTORS, FORMAT, NEAR, BLOCKS)                                                      \
-    extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ FewProductsArgs a) { \
-        extern __shared__ uint4 shared_memory[];                                                               \
-        invite();                                                                                              \
-        half_products<VECTORS, FORMAT, NEAR>(a, blockIdx.x, shared_memory);                                    \
+#define FEW_KERNEL(NAME, VECTORS, FORMAT)                                                               \
+    extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) NAME(const __grid_constant__ FewProductsArgs a) { \
+        extern __shared__ uint4 shared_memory[];                                                         \
+        invite();                                                                                        \
+        half_products<VECTORS, FORMAT>(a, blockIdx.x, shared_memory);                                    \
     }
 
-FEW_KERNEL(half_products_1_q8, 1, Q8_0, true, 2)
-FEW_KERNEL(half_products_8, 1, ANY, false, 2)
-FEW_KERNEL(half_products_8_q8, 1, Q8_0, false, 2)
-FEW_KERNEL(half_products_16, 2, ANY, false, 2)
-FEW_KERNEL(half_products_16_q8, 2, Q8_0, false, 2)
+FEW_KERNEL(half_products_8, 1, ANY)
+FEW_KERNEL(half_products_8_q8, 1, Q8_0)
+FEW_KERNEL(half_products_16, 2, ANY)
+FEW_KERNEL(half_products_16_q8, 2, Q8_0)

@@ -32,9 +32,12 @@ __device__ __forceinline__ u32 pair_fma(u32 a, u32 b, u32 c) {
     return d;
 }
 
+// The upper bytes of halves from 1024 on.
+static const u32 FROM_1024 = 0x64646464u;
+
 // Two of four bytes as a pair of halves 1024 + byte.
-template <int WHICH> __device__ __forceinline__ u32 bytes_above_1024(u32 four) {
-    return __byte_perm(four, 0x64646464u, WHICH ? 0x4342 : 0x4140);
+template <int WHICH> __device__ __forceinline__ u32 bytes_above_1024(u32 four, u32 from_1024 = FROM_1024) {
+    return __byte_perm(four, from_1024, WHICH ? 0x4342 : 0x4140);
 }
 
 // Two of four bytes as the upper bytes of a pair.

@@ -2,11 +2,15 @@
 //! precision in registers, vectors come as halves from whoever makes them, sums are floats.
 //!
 //! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
-//! for which there are kernels of their own (those of Hopper in `wide`), get the same bits.
+//! for which there are kernels of their own (`one`, `together`; those of Hopper in `wide`), get the same bits.
 
+mod one;
+mod together;
 pub mod wide;
 
 use ds4_quant::Format;
+use one::OneList;
+use together::TogetherList;
 
 use crate::{
     device::{Args, Device, DeviceInfo, Kernel, Kernels, Words},
@@ -39,11 +43,6 @@ pub const STATIC_SHARED: usize = 256;
 pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
 pub const NEAR_LINE: usize = 512 + 16;
-/// What a warp has for two pieces of Q8_0 with one vector beside them, and what a block has for sums.
-pub const NEAR_ROOM: usize = 2 * (16 * (256 + 16) + NEAR_LINE);
-const NEAR_SUMS: usize = 8 << 10;
-/// The shared memory of such a block.
-const NEAR_SHARED: usize = FEW_WARPS * NEAR_ROOM + NEAR_SUMS;
 
 /// Bytes of a block of columns of a row, codes and scales, where they wait in shared memory.
 const ENCODED: [(Format, usize); 8] = [
@@ -134,10 +133,10 @@ impl HalfProduct {
         self.product
     }
 
-    /// Blocks for few rows, each of which takes its tiles so many times.
-    fn few_blocks(&self, passes: usize) -> usize {
+    /// Blocks for few rows.
+    fn few_blocks(&self) -> usize {
         let per_block = match self.x != 0 {
-            true => 16 * tiles(self.product.cols() as usize) * passes,
+            true => 16 * tiles(self.product.cols() as usize),
             false => FEW_WARPS,
         };
         (self.product.rows() as usize).div_ceil(per_block)
@@ -159,8 +158,10 @@ const MOST_PRODUCTS: usize = 8;
 /// Products that are launched together.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfProductList {
-    /// For one row, where all products are of Q8_0: blocks of which all run at a time.
-    one: Option<(FewProductsArgs, usize)>,
+    /// For one row, where there is a kernel for all products.
+    one: Option<OneList>,
+    /// For a few, where there is one.
+    together: Option<TogetherList>,
     few: FewProductsArgs,
     few_blocks: usize,
     many: ProductList,
@@ -190,16 +191,13 @@ impl HalfProductList {
             products: [HalfProduct::default(); MOST_PRODUCTS],
             count: count as u32,
             rows: 0,
-            passes: 1,
-            unused: 0,
         };
         let Some(room) = few.products.get_mut(..count) else {
             return Err(CudaError::TooManyProducts { count, most: MOST_PRODUCTS });
         };
         room.copy_from_slice(products);
-        let few_blocks = place(room, |p| p.few_blocks(1));
+        let few_blocks = place(room, HalfProduct::few_blocks);
         let sums = products.iter().map(HalfProduct::sums).max().unwrap_or(0);
-        let resident = if card.has_much_shared() { 2 } else { 1 };
         let q8 = products.iter().all(|p| p.x != 0 && p.product.format() == Format::Q8_0 as u32);
         let mut listed = Vec::new();
         let mut append = |products: &[HalfProduct]| append(&mut listed, products);
@@ -207,7 +205,8 @@ impl HalfProductList {
         let wide = wide::suits(card).then(|| wide::Lists::new(products, append));
         let address = put(&listed)?;
         Ok(HalfProductList {
-            one: q8.then(|| at_once(few, sums, resident * card.multiprocessors)),
+            one: OneList::new(products, card.multiprocessors),
+            together: TogetherList::new(card, products),
             few,
             few_blocks,
             many: many.further(address),
@@ -227,19 +226,6 @@ impl HalfProductList {
     }
 }
 
-/// The list for one row, with its blocks: each takes its tiles so many times that no more than `most_blocks` are
-/// needed, if there is room for the sums.
-fn at_once(few: FewProductsArgs, sums: usize, most_blocks: usize) -> (FewProductsArgs, usize) {
-    let most = (NEAR_SUMS / sums.max(1)).max(1);
-    let mut args = FewProductsArgs { rows: 1, ..few };
-    let products = &mut args.products[..few.count as usize];
-    let mut fits = |passes: &usize| place(products, |p| p.few_blocks(*passes)) <= most_blocks;
-    let passes = (1..most).find(&mut fits).unwrap_or(most);
-    let blocks = place(products, |p| p.few_blocks(passes));
-    args.passes = passes as u32;
-    (args, blocks)
-}
-
 /// Puts products behind those that are listed, for blocks of many vectors.
 fn append(listed: &mut Vec<HalfProduct>, products: &[HalfProduct]) -> ProductList {
     let first = listed.len();
@@ -250,7 +236,7 @@ fn append(listed: &mut Vec<HalfProduct>, products: &[HalfProduct]) -> ProductLis
 }
 
 /// Gives each product its blocks; the sum of them.
-fn place(products: &mut [HalfProduct], blocks_of: impl Fn(&HalfProduct) -> usize) -> usize {
+fn place(products: &mut [HalfProduct], mut blocks_of: impl FnMut(&HalfProduct) -> usize) -> usize {
     let mut blocks = 0;
     for product in products {
         product.product.place(blocks);
@@ -278,8 +264,6 @@ pub struct FewProductsArgs {
     products: [HalfProduct; MOST_PRODUCTS],
     count: u32,
     rows: u32,
-    passes: u32,
-    unused: u32,
 }
 
 // SAFETY: as above.
@@ -288,18 +272,20 @@ unsafe impl Args for FewProductsArgs {}
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
-        HalfProducts1Q8, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
-        HalfProductsMany,
+        HalfProducts1, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
+        HalfProductsMany, HalfProductsTogether8, HalfProductsTogether16,
     };
     if wide::suits(device.info()) {
         wide::prepare(kernels)?;
     }
     [
-        HalfProducts1Q8,
+        HalfProducts1,
         HalfProducts8,
         HalfProducts8Q8,
         HalfProducts16,
         HalfProducts16Q8,
+        HalfProductsTogether8,
+        HalfProductsTogether16,
         HalfProductsMany,
     ]
     .into_iter()
@@ -324,10 +310,11 @@ pub fn multiply(
         let (threads, kernel) = (32 * MANY_WARPS as u32, Kernel::HalfProductsMany);
         return device.launch(kernels, kernel, grid, threads, list.many_shared, &args);
     }
-    if let (1, Some((args, blocks))) = (rows, list.one) {
-        let kernel = Kernel::HalfProducts1Q8;
-        let grid = [blocks, 1, 1];
-        return device.launch(kernels, kernel, grid, 32 * FEW_WARPS as u32, NEAR_SHARED, &args);
+    if let (1, Some(one)) = (rows, &list.one) {
+        return one.multiply(device, kernels);
+    }
+    if let Some(together) = &list.together {
+        return together.multiply(device, kernels, rows);
     }
     let (args, blocks, one) = list.few(rows);
     let two = one + (rows - rows.min(8)) * list.sums;

@@ -129,9 +129,12 @@ __device__ __forceinline__ void copies_begun() { asm volatile("cp.async.commit_g
 
 template <int LEFT> __device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
-// As `copy_async`, a known number of bytes further on.
-template <u32 AT> __device__ __forceinline__ void copy_further(u32 shared, const u8 *global) {
-    asm volatile("cp.async.cg.shared.global [%0 + %2], [%1 + %2], 16;" ::"r"(shared), "l"(global), "n"(AT) : "memory");
+// All copies of the thread.
+__device__ __forceinline__ void copies_arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// As `copy_async`, known numbers of bytes further on.
+template <u32 TO, u32 FROM = TO> __device__ __forceinline__ void copy_further(u32 shared, const u8 *global) {
+    asm volatile("cp.async.cg.shared.global [%0 + %2], [%1 + %3], 16;" ::"r"(shared), "l"(global), "n"(TO), "n"(FROM) : "memory");
 }
 
 // A warp asks for so many bytes, a multiple of 16: `to` and `from` are the lane's.

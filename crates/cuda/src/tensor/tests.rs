@@ -172,3 +172,86 @@ fn products_of_a_list_do_not_disturb_each_other() {
         }
     });
 }
+
+#[test]
+fn one_row_gets_the_bits_that_it_gets_in_company() {
+    /// Format, rows, columns, groups: rows that fill no tile, columns that fill no segment, more tiles than blocks.
+    const SHAPES: [(Format, usize, usize, usize); 8] = [
+        (Format::Q8_0, 168, 1280, 1),
+        (Format::F16, 200, 1280, 1),
+        (Format::Q8_0, 4 * MANY_ROWS, 512, 4),
+        (Format::F16, 24, 256, 1),
+        (Format::F16, 3 * MANY_ROWS, 768, 3),
+        (Format::Q8_0, 40, 8960, 1),
+        (Format::Q8_0, 4600, 512, 1),
+        (Format::Q8_0, 360, 8192, 1),
+    ];
+    on_the_card(|device, kernels| {
+        prepare(device, kernels).unwrap();
+        let mut noise = Noise(10);
+        let x = vectors(&mut noise);
+        let (floats, halves) = on_card(device, &x);
+        let packed = device.alloc(16 * 16 * 8960, "packed vectors").unwrap();
+        let (mut products, mut outputs, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+        for (format, rows, cols, groups) in SHAPES {
+            let matrix = matrix(format, (rows, cols), &mut noise);
+            let (weights, of) = to_the_card(device, kernels, &matrix);
+            let y = device.alloc(4 * FEW * rows, "y").unwrap();
+            let y_half = device.alloc(2 * FEW * rows, "y").unwrap();
+            let product = Product::grouped(weights, floats.address(), y.address(), groups);
+            let mut product = HalfProduct::new(product, halves.address());
+            product.y = y_half.address();
+            products.push(product);
+            outputs.push((rows, y, y_half));
+            memory.extend(of);
+        }
+        // One product alone, and lists in which each block takes one tile, or many.
+        let lists =
+            (0..products.len()).map(|i| &products[i..=i]).chain([&products[..], &products[..4]]);
+        for (i, products) in lists.enumerate() {
+            for multiprocessors in [1, 3, 40, device.info().multiprocessors] {
+                let card = DeviceInfo { multiprocessors, ..device.info().clone() };
+                let list = HalfProductList::new(&card, packed.address(), products, |list| {
+                    memory.push(device.upload(list, "products")?);
+                    Ok(memory[memory.len() - 1].address())
+                })
+                .unwrap();
+                assert!(list.one.is_some());
+                // Products of the first so many rows.
+                let of = |list: &HalfProductList, count: usize| -> Vec<(Vec<f32>, Vec<u32>)> {
+                    for (rows, y, y_half) in &outputs {
+                        device.write(y, 0, &vec![f32::NAN; FEW * rows]).unwrap();
+                        device.write(y_half, 0, &vec![0xffff_ffffu32; FEW * rows / 2]).unwrap();
+                    }
+                    multiply(device, kernels, list, count).unwrap();
+                    outputs
+                        .iter()
+                        .map(|(rows, y, y_half)| {
+                            let (mut floats, mut halves) =
+                                (vec![0.0; count * rows], vec![0u32; count * rows / 2]);
+                            device.read(y, 0, &mut floats).unwrap();
+                            device.read(y_half, 0, &mut halves).unwrap();
+                            (floats, halves)
+                        })
+                        .collect()
+                };
+                let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                let check = |found: &[(Vec<f32>, Vec<u32>)], wanted: &[(Vec<f32>, Vec<u32>)]| {
+                    for (p, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                        let of = format!("list {i}, {multiprocessors} multiprocessors, output {p}");
+                        let rows = found.0.len().min(wanted.0.len());
+                        assert_eq!(bits(&found.0[..rows]), bits(&wanted.0[..rows]), "{of}");
+                        assert_eq!(found.1[..rows / 2], wanted.1[..rows / 2], "{of}");
+                    }
+                };
+                let apart = HalfProductList { together: None, ..list };
+                let alone = of(&list, 1);
+                for count in [5, 7, 16] {
+                    let company = of(&list, count);
+                    check(&alone, &company);
+                    check(&company, &of(&apart, count));
+                }
+            }
+        }
+    });
+}

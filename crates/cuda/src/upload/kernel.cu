@@ -10,6 +10,8 @@ struct SplitArgs {
     u32 joined;  // blocks that make 256 columns of a row; 0: the matrix does not lie in tiles
     u32 swap;    // in odd rows of a tile chunks of codes trade places by so many bytes
     u32 flip;    // what is flipped in every byte of codes
+    u32 trade;   // 1: of four bytes of codes the two in the middle trade places
+    u32 unused;
 };
 
 // Where a block that belongs to a tile goes.
@@ -36,6 +38,7 @@ extern "C" __global__ void split_blocks(const SplitArgs a) {
         u8 byte = a.blocks[i];
         if (a.joined) {
             Target to(a, (u32)block);
+            if (code && a.trade && (at % 4 == 1 || at % 4 == 2)) at ^= 3;
             if (code)
                 to.codes[(to.part * a.codes_bytes + at) ^ to.swap] = byte ^ (u8)a.flip;
             else

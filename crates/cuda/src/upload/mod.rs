@@ -43,6 +43,9 @@ pub struct Cut {
     swap: usize,
     /// What is flipped in every byte of codes.
     flip: u8,
+    /// Whether of four bytes of codes the two in the middle trade places: so the codes of neighbouring weights
+    /// lie where a pair of halves has its digits.
+    trade: bool,
     /// What does it.
     kernel: Kernel,
 }
@@ -89,6 +92,7 @@ impl Cut {
             joined: swap.map_or(0, |_| TILE_COLUMNS / columns),
             swap: swap.unwrap_or(0),
             flip,
+            trade: format == Format::Q2K,
             kernel,
         })
     }
@@ -161,6 +165,8 @@ struct SplitArgs {
     joined: u32,
     swap: u32,
     flip: u32,
+    trade: u32,
+    unused: u32,
 }
 
 // SAFETY: mirrors the kernel's; the worker waits for it before its staging memory goes.
@@ -230,6 +236,8 @@ fn work(
                 joined: cut.joined as u32,
                 swap: cut.swap as u32,
                 flip: cut.flip.into(),
+                trade: cut.trade.into(),
+                unused: 0,
             };
             stream.launch(kernels, cut.kernel, [1024, 1, 1], 256, 0, &args)?;
         }

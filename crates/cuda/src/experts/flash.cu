@@ -1,0 +1,516 @@
+// One row's experts in the formats that a Flash of two bits has: a router of F16, gate and up of IQ2_XXS, down of
+// Q2_K, the shared expert of Q8_0. Each kernel leaves room for the next one's blocks, which begin while it is at work
+// and do what they can without what it makes. A kernel invites them when its own input is there: so they know that
+// all kernels before it are done. The products are the chains of `tensor/few.cu`.
+
+// Blocks of 256 columns that a warp has under way.
+static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
+
+// Where kernels overlap and the assembler makes do with few registers, blocks have fewer threads than these bounds
+// say: what counts are the registers that follow, 64, 80 and 64 a thread, so that 288 threads of the first kernel and
+// 512 of the second, or those and 384 of the third, have room together: each quarter of a multiprocessor has 16384
+// registers, for four warps of the second kernel and three of another.
+#if __CUDA_ARCH__ == 900
+#define SHARED_BOUNDS __launch_bounds__(512, 2)
+#define IN_BOUNDS __launch_bounds__(768, 1)
+#define OUT_BOUNDS __launch_bounds__(512, 2)
+#else
+#define SHARED_BOUNDS __launch_bounds__(288, 1)
+#define IN_BOUNDS __launch_bounds__(512, 1)
+#define OUT_BOUNDS __launch_bounds__(384, 1)
+#endif
+
+// ------------------------------------------------------------------ pieces of weights for one vector
+
+// Shared memory of 256 columns of the vector. A line begins at a multiple of it: places within are put together by
+// exclusive or.
+static const u32 VECTOR_LINE = 512;
+
+// Where lines may begin behind so many bytes of a block's shared memory.
+__device__ __forceinline__ u32 lines_behind(const uint4 *shared, u32 bytes) { return (shared_address(shared) + bytes + VECTOR_LINE - 1) / VECTOR_LINE * VECTOR_LINE; }
+
+// A warp asks for some blocks of 256 columns of a vector, each for its line.
+__device__ __forceinline__ void ask_lines(u32 lines, const u16 *vector, u32 first, u32 end) {
+    u32 lane = threadIdx.x % 32;
+    for (u32 block = first; block < end; block++) copy_further<0>(lines + block * VECTOR_LINE + Near::place(8 * lane), (const u8 *)(vector + 256 * block + 8 * lane));
+}
+
+// Half a run of the vector for the first four lanes, which are those that its product wants; the others keep what they
+// have. Two loads behind one predicate would become a branch, across which nothing moves.
+__device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
+    asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %5, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w) : "r"(at), "r"(threadIdx.x % 32));
+}
+
+// A warp's work: segments of strips, one after another, `D` blocks of 256 columns ahead, each of M matrices that
+// meet the same columns. A walk says of a segment which it is: where the strip of each matrix begins, its number
+// among the strip's, the line of its first block; `next` goes to the next. The vector lies in lines, once for all.
+template <int F, int M, int D, class Walk> struct OnePipe {
+    static_assert(D == 1 || D % 2 == 0, "a segment's blocks lie together, or one after the other");
+    static const u32 slot_bytes = M * TILE_BYTES<F>;
+
+    u32 to;            // where the lane copies
+    Span<F> span;      // what it reads
+    u32 lines;         // of the vector, from the lane's first run on
+    u32 blocks, count; // of the matrices' columns; of segments
+    Walk here, ahead;
+    u32 left;          // blocks that have not been asked for
+
+    __device__ __forceinline__ OnePipe(u32 room, u32 lines, u32 blocks, u32 count, const Walk &walk)
+        : to(room + threadIdx.x % 32 * 16), span(room, room + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), lines(lines + Near::place(Codes<F>::start(0, threadIdx.x % 4))),
+          blocks(blocks), count(count), here(walk), ahead(walk), left(2 * count) {
+        keep_at_hand(to), keep_at_hand(span.codes), keep_at_hand(span.scales), keep_at_hand(this->lines);
+        if (Widths<F>::swap) keep_at_hand(span.traded);
+    }
+
+    // Asks for the first or the second block of the segment ahead.
+    __device__ __forceinline__ void ask(u32 slot, u32 k) {
+        if (left > 0) {
+            u32 block = 2 * ahead.segment + k, at = to + slot * slot_bytes;
+            if (block < blocks) {
+#pragma unroll
+                for (int m = 0; m < M; m++, at += TILE_BYTES<F>) ask_line<TILE_BYTES<F>>(at, ahead.strip(m) + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16));
+            }
+            left--;
+            if (k == 1) ahead.next();
+        }
+        copies_begun();
+    }
+
+    // Asks for the first weights; what they are multiplied with need not be there yet.
+    __device__ __forceinline__ void begin() {
+#pragma unroll
+        for (u32 i = 0; i < D; i++) ask(i, i % 2);
+    }
+
+    __device__ __forceinline__ void block(const Span<F> &at, u32 line, u32 column, uint4 &x, float (&sum)[4]) const {
+        const Matrix not_needed = {};
+        Tile<F> tile;
+        Coming<F> coming[2];
+        tile.begin(at);
+        tile.fetch(at, 0);
+        coming[0].ask(tile, column, 0);
+#pragma unroll
+        for (u32 s = 0; s < 4; s++) {
+            u32 half = line ^ Near::place(Codes<F>::start(s, 0));
+            half_run_of_one(x, half);
+            if (s < 3) tile.fetch(at, s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
+            u32 a[8], b[8];
+            coming[s % 2].take(not_needed, tile, s, a, b);
+            mma(sum, a[0], b[0], a[1], b[1], x.x, x.y);
+            mma(sum, a[2], b[2], a[3], b[3], x.z, x.w);
+            half_run_of_one(x, half + 16);
+            mma(sum, a[4], b[4], a[5], b[5], x.x, x.y);
+            mma(sum, a[6], b[6], a[7], b[7], x.z, x.w);
+        }
+    }
+
+    // The vector's lines are there; copies that were begun behind `begin` are done. `column` is the lane's part of
+    // a table; `done(walk, m, top, bottom)` gets the sums of a segment of matrix m: the rows of a strip are those of
+    // the lanes whose number is a multiple of four, and those of eight further on.
+    template <class Done> __device__ __forceinline__ void end(u32 column, Done done) {
+        uint4 x = {};
+        u32 pair = 0; // of places for blocks: a segment's take one
+        for (; count > 0; count--) {
+            float sum[M][4] = {};
+#pragma unroll 1
+            for (u32 k = 0; k < 2; k++) {
+                u32 slot = D == 1 ? 0 : D == 2 ? k : 2 * pair + k;
+                if (2 * here.segment + k < blocks) {
+                    copies_done<D - 1>();
+                    __syncwarp();
+                    Span<F> at = span.further(slot * slot_bytes);
+                    u32 line = lines + (here.line() + k) * VECTOR_LINE;
+#pragma unroll
+                    for (int m = 0; m < M; m++) {
+                        block(at, line, column, x, sum[m]);
+                        at = at.further(TILE_BYTES<F>);
+                    }
+                }
+                __syncwarp();
+                ask(slot, (k + D) % 2);
+            }
+            pair = pair + 1 < D / 2 ? pair + 1 : 0;
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                if (threadIdx.x % 4 == 0) done(here, m, sum[m][0], sum[m][2]);
+            here.next();
+        }
+    }
+};
+
+template <int F> __device__ __forceinline__ u32 strip_bytes(u32 cols) { return cols / 256 * TILE_BYTES<F>; }
+
+// ------------------------------------------------------------------ the router and the shared expert's input
+
+// Segments of the shared expert's strips, of each first those of gate, then those of up.
+struct SharedGateAndUp {
+    const u8 *gate, *up;
+    u32 which, segment, share;
+    __device__ __forceinline__ const u8 *strip(int) const { return which ? up : gate; }
+    __device__ __forceinline__ u32 line() const { return 2 * segment; }
+    __device__ __forceinline__ void next() {
+        if (which == 1) segment += share;
+        which ^= 1;
+    }
+};
+
+// Every so many segments of all of the router's strips.
+struct RouterWalk {
+    const u8 *strips;
+    u32 task, step, segments, stride, segment;
+    __device__ __forceinline__ const u8 *strip(int) const { return strips + task / segments * stride; }
+    __device__ __forceinline__ u32 line() const { return 2 * segment; }
+    __device__ __forceinline__ void next() { task += step, segment = task % segments; }
+};
+
+// The sums of gate and up of so many tiles, [tiles][gate, up][segments][16], become inner values; all threads do this.
+__device__ __forceinline__ void inner_values(u16 *middle, const float *sums, u32 tiles, u32 segments, float scale, float limit, float weight) {
+    for (u32 o = threadIdx.x; o < tiles * 16; o += blockDim.x) {
+        const float *of = sums + 2 * (o / 16) * segments * 16 + o % 16;
+        float g = 0.0f, u = 0.0f;
+#pragma unroll 8
+        for (u32 s = 0; s < segments; s++) g += of[s * 16], u += of[(segments + s) * 16];
+        middle[o] = half_of(swiglu(g * scale, u * scale, limit) * weight);
+    }
+}
+
+// Warps of a block that work for the shared expert; one more does for the router.
+static const u32 SHARED_WARPS = FEW_WARPS;
+
+// Inner values of the shared expert, and of the router's product the sums of segments, [segments][experts] at `parts`,
+// which those who choose add up.
+extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    const ExpertsArgs &e = a.e;
+    const u32 slots = SHARED_AHEAD * TILE_BYTES<Q8_0>;
+    u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, segments = segments_of(e.hidden), blocks = e.hidden / 256, share = sharers(e.hidden), groups = SHARED_WARPS / share;
+    u32 top = blockIdx.x * groups, all = min(groups, e.inner / 16 - top), before_sums = SHARED_WARPS * slots + SHARED_AHEAD * TILE_BYTES<F16>;
+    u32 room = shared_address(shared_memory) + warp * slots, lines = lines_behind(shared_memory, before_sums + groups * 2 * segments * 16 * sizeof(float));
+    float *sums = (float *)((u8 *)shared_memory + before_sums); // [tiles][gate, up][segments][16]
+    if (warp < SHARED_WARPS) {
+        u32 tile = warp / share, lead = warp % share, mine = tile < all ? (segments - lead + share - 1) / share * 2 : 0;
+        u32 begin = (top + min(tile, all - 1)) * strip_bytes<Q8_0>(e.hidden);
+        OnePipe<Q8_0, 1, SHARED_AHEAD, SharedGateAndUp> pipe(room, lines, blocks, mine, {e.shared_gate.codes + begin, e.shared_up.codes + begin, 0, lead, share});
+        pipe.begin();
+        await();
+        invite();
+        for (u32 segment = lead; segment < segments; segment += share) ask_lines(lines, a.x, 2 * segment, min(2 * segment + 2, blocks));
+        copies_begun();
+        copies_done<0>();
+        pipe.end(0, [&](const SharedGateAndUp &walk, int, float upper, float lower) {
+            float *at = sums + ((tile * 2 + walk.which) * segments + walk.segment) * 16 + g;
+            at[0] = upper, at[8] = lower;
+        });
+    } else {
+        const Matrix &router = a.router.products[0].p.m;
+        u32 tasks = (a.experts + 15) / 16 * segments, mine = blockIdx.x < tasks ? (tasks - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
+        OnePipe<F16, 1, SHARED_AHEAD, RouterWalk> pipe(room, lines, blocks, mine, {router.codes, blockIdx.x, gridDim.x, segments, strip_bytes<F16>(e.hidden), blockIdx.x % segments});
+        pipe.begin();
+        await();
+        invite();
+        for (u32 task = blockIdx.x; task < tasks; task += gridDim.x) ask_lines(lines, a.x, task % segments * 2, min(task % segments * 2 + 2, blocks));
+        copies_begun();
+        copies_done<0>();
+        pipe.end(0, [&](const RouterWalk &walk, int, float upper, float lower) {
+            u32 expert = walk.task / segments * 16 + g;
+            float *at = a.parts + walk.segment * a.experts + expert;
+            if (expert < a.experts) at[0] = upper;
+            if (expert + 8 < a.experts) at[8] = lower;
+        });
+    }
+    __syncthreads();
+    inner_values(a.middle + (u64)e.used * e.inner + top * 16, sums, all, segments, unscale(Q8_0), e.shared_limit, 1.0f);
+}
+
+// ------------------------------------------------------------------ the choice
+
+// The most experts that are chosen from; a block has a thread for each.
+static const u32 MOST_EXPERTS = 256;
+
+struct Choice {
+    uint4 keys[MOST_EXPERTS / 4];
+    float scores[MOST_EXPERTS];
+    u32 picks[MOST_USED];
+};
+
+// As `pick_largest`; a lane looks after neighbours, so that the first lane with the largest key has the lowest index.
+__device__ __forceinline__ void pick_of_neighbours(const uint4 *keys, u32 used, u32 *picks) {
+    const u32 EACH = MOST_EXPERTS / 32;
+    u32 lane = threadIdx.x % 32, mine[EACH];
+#pragma unroll
+    for (u32 j = 0; j < EACH; j++) mine[j] = word(keys[lane * (EACH / 4) + j / 4], j % 4);
+    for (u32 k = 0; k < used; k++) {
+        u32 best = 0;
+#pragma unroll
+        for (u32 j = 0; j < EACH; j++) best = max(best, mine[j]);
+        u32 largest = __reduce_max_sync(FULL, best);
+        if (lane + 1 == (u32)__ffs(__ballot_sync(FULL, best == largest))) {
+            u32 at = EACH;
+#pragma unroll
+            for (u32 j = EACH; j > 0; j--)
+                if (mine[j - 1] == largest) at = j - 1;
+#pragma unroll
+            for (u32 j = 0; j < EACH; j++)
+                if (j == at) mine[j] = 0; // less than the key of any score
+            picks[k] = lane * EACH + at;
+        }
+    }
+}
+
+// The choice of a row whose token chooses can be known without the router's product.
+__device__ __forceinline__ void choose_early(const RouteArgs &r, Choice &choice) {
+    if (r.table && threadIdx.x < r.used) choice.picks[threadIdx.x] = r.table[(u64)r.rows->token * r.used + threadIdx.x];
+}
+
+// The row's choice, as `route_row`; every thread of the block must call this. `bias` is null where tokens choose.
+__device__ __noinline__ void choose(u32 experts, u32 used, const float *bias, const float *parts, u32 segments, Choice &choice) {
+    u32 expert = threadIdx.x, key = 0;
+    if (expert < experts) {
+        float more = bias ? __ldg(bias + expert) : 0.0f, logit = 0.0f;
+#pragma unroll 8
+        for (u32 s = 0; s < segments; s++) logit += __ldcg(parts + s * experts + expert);
+        float score = sqrtf(softplus(logit));
+        choice.scores[expert] = score;
+        key = ordered(score + more);
+    }
+    if (expert < MOST_EXPERTS) ((u32 *)choice.keys)[expert] = key;
+    __syncthreads();
+    if (bias && threadIdx.x < 32) pick_of_neighbours(choice.keys, used, choice.picks);
+    __syncthreads();
+}
+
+// ------------------------------------------------------------------ the experts' input
+
+// Two times 16 rows of IQ2_XXS with a block of the vector, half a run of the one and of the other in turn: what must
+// be looked up is asked for while the other is multiplied, and the two chains of products do not wait for each other.
+__device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u32 column, uint4 &x, float (&sum)[2][4]) {
+    Codes<IQ2_XXS> rows[2][2];
+#pragma unroll
+    for (u32 m = 0; m < 2; m++)
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) rows[m][r].begin(at.further(m * TILE_BYTES<IQ2_XXS>), 8 * r, threadIdx.x % 4);
+    uint4 looked[2][2];
+    auto ask = [&](u32 m, u32 half) {
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) {
+            const uint4 &q = rows[m][r].q;
+            looked[m][r] = shared16(__byte_perm(half < 4 ? q.x : q.z, 0, 0x4440 + half % 4) * sizeof(Iq2Table::eights[0]) + column);
+        }
+    };
+    ask(0, 0);
+#pragma unroll
+    for (u32 i = 0; i < 16; i++) {
+        u32 m = i % 2, half = i / 2;
+        if (m == 0) half_run_of_one(x, (line ^ Near::place(Codes<IQ2_XXS>::start(half / 2, 0))) + half % 2 * 16);
+        if (i < 15) ask(1 - m, (i + 1) / 2);
+        u32 w[2][4];
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) {
+            const Codes<IQ2_XXS> &row = rows[m][r];
+            u32 signs = half < 4 ? row.q.y : row.q.w, size = row.sizes[half / 4];
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) w[r][k] = pair_mul(word(looked[m][r], k), size) ^ (signs << (15 - (half % 4 * 4 + k)) & 0x80008000u);
+        }
+        mma(sum[m], w[0][0], w[1][0], w[0][1], w[1][1], x.x, x.y);
+        mma(sum[m], w[0][2], w[1][2], w[0][3], w[1][3], x.z, x.w);
+    }
+}
+
+// Which of the chosen experts a block works for, from which tile on, of how many, where those of gate and of up
+// begin, and what the expert weighs.
+struct InnerTask {
+    u32 k, top, tiles;
+    const u8 *strips[2];
+    float weight;
+    // It is read each time: a register for it would be one too many.
+    __device__ __forceinline__ const u8 *strip(u32 m) const {
+        uint2 at = staged8(shared_address(strips + m));
+        return (const u8 *)((u64)at.y << 32 | at.x);
+    }
+};
+
+// A block's tasks: segments of its tiles, tile by tile, of which a warp takes every so many.
+struct GateAndUp {
+    u32 tile, segment;
+    __device__ __forceinline__ void skip(u32 tasks, u32 segments) {
+        for (segment += tasks; segment >= segments; segment -= segments) tile++;
+    }
+};
+
+// What a warp does. Both of a task's pieces of 256 columns are asked for one task ahead. `meanwhile()` is done when
+// the first are on their way; `done(walk, m, top, bottom)` is as that of `OnePipe`.
+template <class Meanwhile, class Done>
+__device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, const InnerTask &task, u32 cols, Meanwhile meanwhile, Done done) {
+    const int F = IQ2_XXS;
+    static_assert(IN_AHEAD == 2, "a task has two pieces");
+    const u32 slot = 2 * TILE_BYTES<F>;
+    u32 lane = threadIdx.x % 32, segments = segments_of(cols), blocks = cols / 256, to = room + lane * 16;
+    auto ask = [&](const GateAndUp &walk, u32 k) {
+        u32 block = 2 * walk.segment + k, at = to + k * slot, further = (walk.tile * blocks + block) * TILE_BYTES<F> + lane * 16;
+        if (walk.tile < task.tiles && block < blocks) {
+            ask_line<TILE_BYTES<F>>(at, task.strip(0) + further);
+            ask_line<TILE_BYTES<F>>(at + TILE_BYTES<F>, task.strip(1) + further);
+        }
+        copies_begun();
+    };
+    GateAndUp here = {0, 0};
+    here.skip(threadIdx.x / 32, segments);
+    ask(here, 0), ask(here, 1);
+    meanwhile();
+    Span<F> span(room, room + 16 * Widths<F>::codes, lane / 4, Codes<F>::lane(lane % 4), nullptr);
+    lines += Near::place(Codes<F>::start(0, lane % 4));
+    static_assert(Widths<F>::codes == 64 && Widths<F>::swap == 0, "four lanes read a row");
+    keep_at_hand(to), keep_at_hand(span.scales), keep_at_hand(lines);
+    span.codes = span.traded = to;
+    uint4 x = {};
+    while (here.tile < task.tiles) {
+        GateAndUp ahead = here;
+        ahead.skip(blockDim.x / 32, segments);
+        float sum[2][4] = {};
+#pragma unroll 1
+        for (u32 k = 0; k < 2; k++) {
+            copies_done<1>();
+            __syncwarp();
+            if (2 * here.segment + k < blocks) two_blocks(span.further(k * slot), lines + (2 * here.segment + k) * VECTOR_LINE, column, x, sum);
+            __syncwarp();
+            ask(ahead, k);
+        }
+#pragma unroll
+        for (u32 m = 0; m < 2; m++)
+            if (lane % 4 == 0) done(here, m, sum[m][0], sum[m][2]);
+        here = ahead;
+    }
+}
+
+// Inner vectors of the chosen experts: a block takes some tiles of one.
+extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    __shared__ Choice choice;
+    __shared__ InnerTask task; // there are no registers for it while products are made
+    const ExpertsArgs &e = a.e;
+    const u32 slots = IN_AHEAD * 2 * TILE_BYTES<IQ2_XXS>;
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, segments = segments_of(e.hidden), blocks = e.hidden / 256, before_sums = sizeof(Iq2Table) + warps * slots;
+    u32 lines = lines_behind(shared_memory, before_sums + a.inner_tiles * 2 * segments * 16 * sizeof(float));
+    float *sums = (float *)((u8 *)shared_memory + before_sums); // [tiles][gate, up][segments][16]
+    // The router's kernel had the same input.
+    for (u32 block = warp; block < blocks; block += warps) ask_lines(lines, a.x, block, block + 1);
+    copies_begun();
+    Iq2Table *table = (Iq2Table *)shared_memory;
+    fill(*table);
+    if (threadIdx.x == 0) {
+        u32 strips = e.inner / 16, per_expert = (strips + a.inner_tiles - 1) / a.inner_tiles;
+        task.k = blockIdx.x / per_expert, task.top = blockIdx.x % per_expert * a.inner_tiles, task.tiles = min(a.inner_tiles, strips - task.top);
+    }
+    choose_early(a.route, choice);
+    copies_done<0>();
+    // Once before the router's product is there, for nothing but that the instructions are near when it is.
+    choose(a.route.experts, e.used, a.route.bias, a.parts, segments, choice);
+    await();
+    invite();
+    choose(a.route.experts, e.used, a.route.bias, a.parts, segments, choice);
+    u32 expert = choice.picks[task.k], begin = task.top * strip_bytes<IQ2_XXS>(e.hidden);
+    auto weigh = [&]() {
+        if (threadIdx.x == 0) task.weight = choice.scores[expert] / sum_of_chosen(choice.scores, choice.picks, e.used) * a.route.scale;
+    };
+    // All write the same, and so none waits for another warp.
+    task.strips[0] = e.gate.first.codes + e.gate.codes_stride * expert + begin, task.strips[1] = e.up.first.codes + e.up.codes_stride * expert + begin;
+    __syncwarp();
+    u32 room = shared_address(shared_memory) + sizeof(Iq2Table) + warp * slots;
+    gate_and_up(room, lines, column_of(table), task, e.hidden, weigh, [&](const GateAndUp &walk, u32 m, float upper, float lower) {
+        float *at = sums + ((walk.tile * 2 + m) * segments + walk.segment) * 16 + threadIdx.x % 32 / 4;
+        at[0] = upper, at[8] = lower;
+    });
+    __syncthreads();
+    inner_values(a.middle + (u64)task.k * e.inner + task.top * 16, sums, task.tiles, segments, unscale(IQ2_XXS), e.limit, task.weight);
+}
+
+// ------------------------------------------------------------------ the experts' output
+
+// Every so many segments of the shared expert's strip.
+struct SharedDown {
+    const u8 *at;
+    u32 first_line, segment, warps;
+    __device__ __forceinline__ const u8 *strip(int) const { return at; }
+    __device__ __forceinline__ u32 line() const { return first_line + 2 * segment; }
+    __device__ __forceinline__ void next() { segment += warps; }
+};
+
+// Every so many segments of the chosen experts' strips, one expert after another. `down` is that of the first expert.
+struct ChosenDown {
+    const u8 *down;
+    u64 stride;
+    const u32 *picks;
+    u32 segments, blocks, warps, k, segment;
+    const u8 *at;
+    // Behind the last task lies an expert that nobody looks at.
+    __device__ __forceinline__ void find() { at = down + stride * picks[min(k, MOST_USED - 1)]; }
+    __device__ __forceinline__ ChosenDown(const u8 *down, u64 stride, const u32 *picks, u32 task, u32 segments, u32 blocks, u32 warps)
+        : down(down), stride(stride), picks(picks), segments(segments), blocks(blocks), warps(warps), k(task / segments), segment(task % segments) {
+        find();
+    }
+    __device__ __forceinline__ const u8 *strip(int) const { return at; }
+    __device__ __forceinline__ u32 line() const { return k * blocks + 2 * segment; }
+    __device__ __forceinline__ void next() {
+        for (segment += warps; segment >= segments; segment -= segments) k++;
+        find();
+    }
+};
+
+// A block computes 16 values of the row's output. It begins when the shared expert's inner vector and the router's
+// product are there, and chooses and does the shared expert's part while the other inner vectors are made.
+extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    __shared__ Choice choice;
+    invite();
+    const ExpertsArgs &e = a.e;
+    const u32 slots = OUT_AHEAD * TILE_BYTES<Q2_K>;
+    static_assert(slots >= TILE_BYTES<Q8_0>, "a block of the shared expert has the room of the others' pieces");
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256, row = blockIdx.x;
+    u32 room = shared_address(shared_memory) + warp * slots, all = (used + 1) * 16;
+    float *outputs = (float *)((u8 *)shared_memory + warps * slots); // [used + 1][segments][16]
+    float *values = outputs + all * segments;                        // [used + 1][16]
+    u32 lines = lines_behind(shared_memory, warps * slots + all * (segments + 1) * sizeof(float));
+    auto put = [&](u32 k, u32 segment, float upper, float lower) {
+        float *at = outputs + (k * segments + segment) * 16 + threadIdx.x % 32 / 4;
+        at[0] = upper, at[8] = lower;
+    };
+    choose_early(a.route, choice);
+
+    u32 shared = warp < segments ? (segments - warp + warps - 1) / warps : 0;
+    for (u32 segment = warp; segment < segments; segment += warps) {
+        u32 first = segment * 2;
+        ask_lines(lines + used * blocks * VECTOR_LINE, a.middle + (u64)used * e.inner, first, min(first + 2, blocks));
+    }
+    OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, {e.shared_down.codes + row * strip_bytes<Q8_0>(e.inner), used * blocks, warp, warps});
+    of_shared.begin();
+    choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
+    of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(used, walk.segment, upper, lower); });
+
+    u32 tasks = used * segments;
+    u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
+    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down.first.codes + row * strip_bytes<Q2_K>(e.inner), e.down.codes_stride, choice.picks, warp, segments, blocks, warps));
+    pipe.begin();
+    await();
+    for (u32 task = warp; task < tasks; task += warps) {
+        u32 k = task / segments, first = task % segments * 2;
+        ask_lines(lines + k * blocks * VECTOR_LINE, a.middle + (u64)k * e.inner, first, min(first + 2, blocks));
+    }
+    copies_begun();
+    copies_done<0>();
+    pipe.end(0, [&](const ChosenDown &walk, int, float upper, float lower) { put(walk.k, walk.segment, upper, lower); });
+    __syncthreads();
+    for (u32 o = threadIdx.x; o < all; o += blockDim.x) {
+        const float *of = outputs + o / 16 * segments * 16 + o % 16;
+        float sum = 0.0f;
+#pragma unroll 4
+        for (u32 s = 0; s < segments; s++) sum += of[s * 16];
+        values[o] = __fmul_rn(sum, o / 16 == used ? unscale(Q8_0) : unscale(Q2_K));
+    }
+    __syncthreads();
+    if (threadIdx.x >= 16) return;
+    const float *of = values + threadIdx.x;
+    float y = of[used * 16];
+#pragma unroll 8
+    for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 16]);
+    e.out[row * 16 + threadIdx.x] = y;
+}

@@ -1,0 +1,115 @@
+//! The experts of several rows where each has few of them and its format is known, see `items.cu`.
+
+use ds4_quant::Format;
+
+use super::tensor::HalfExpertsArgs;
+use crate::{
+    device::{Device, Kernel, Kernels},
+    options::CudaError,
+    tensor::{MOST_SHARED, NEAR_LINE, table_bytes},
+};
+
+/// Vectors of an item.
+pub const VECTORS: usize = 3;
+/// Bytes of an item as the warps of a block look it up.
+const LISTED: usize = 32;
+/// Shared memory of a block on cards that have so much.
+const MUCH_SHARED: usize = 220 << 10;
+
+/// A kernel for one format.
+#[derive(Clone, Copy)]
+struct Known {
+    format: Format,
+    /// Bytes of a block of columns of a row.
+    encoded: usize,
+    kernel: Kernel,
+    /// Of a block, of which a multiprocessor holds one; there are fewer where there is little shared memory.
+    warps: usize,
+}
+
+/// That of gate and up.
+const INPUT: Known =
+    Known { format: Format::Iq2Xxs, encoded: 64 + 8, kernel: Kernel::HalfExpertsIn8Iq2, warps: 20 };
+/// That of the outputs.
+const OUTPUT: Known =
+    Known { format: Format::Q2K, encoded: 64 + 20, kernel: Kernel::HalfExpertsOut8Q2, warps: 16 };
+
+/// Whether there is a kernel for gate and up of this format.
+pub fn knows_input(format: u32) -> bool {
+    format == INPUT.format as u32
+}
+
+/// Whether there is a kernel for so many outputs of this format: a warp takes 32.
+pub fn knows_output(format: u32, rows: usize) -> bool {
+    format == OUTPUT.format as u32 && rows.is_multiple_of(32)
+}
+
+fn most_shared(device: &Device) -> usize {
+    if device.info().has_much_shared() { MUCH_SHARED } else { MOST_SHARED }
+}
+
+/// Asks for the shared memory that the kernels need.
+pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
+    let most = most_shared(device) as u32;
+    [INPUT, OUTPUT].into_iter().try_for_each(|known| kernels.allow_shared(known.kernel, most))
+}
+
+/// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors.
+fn shared(of: Known, pairs: usize) -> (usize, usize) {
+    let common = table_bytes(of.format as u32) + pairs * LISTED;
+    (common, 2 * (2 * 16 * of.encoded + VECTORS * NEAR_LINE))
+}
+
+fn launch(
+    device: &Device,
+    kernels: &Kernels,
+    of: Known,
+    pairs: usize,
+    args: &HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    let (common, each) = shared(of, pairs);
+    let warps = ((most_shared(device) - common) / each).min(of.warps);
+    let grid = [device.info().multiprocessors, 1, 1];
+    device.launch(kernels, of.kernel, grid, 32 * warps as u32, common + warps * each, args)
+}
+
+/// The inner vectors of the items of `pairs` pairs.
+pub fn input(
+    device: &Device,
+    kernels: &Kernels,
+    pairs: usize,
+    args: &HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    launch(device, kernels, INPUT, pairs, args)
+}
+
+/// Their outputs.
+pub fn output(
+    device: &Device,
+    kernels: &Kernels,
+    pairs: usize,
+    args: &HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    launch(device, kernels, OUTPUT, pairs, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::FEW;
+
+    #[test]
+    fn every_card_has_room_for_some_warps() {
+        // The most pairs that few rows may have.
+        for of in [INPUT, OUTPUT] {
+            for (most, pairs, wanted) in [
+                (MUCH_SHARED, 6 * FEW, of.warps),
+                (MUCH_SHARED, 32 * FEW, of.warps),
+                (MOST_SHARED, 32 * FEW, 6),
+            ] {
+                let (common, each) = shared(of, pairs);
+                assert!(common + wanted * each <= most, "{pairs} pairs of {}", of.format);
+            }
+        }
+    }
+}
