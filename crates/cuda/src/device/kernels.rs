@@ -121,16 +121,6 @@ unsafe impl Send for Kernels {}
 // SAFETY: as above; they are only read.
 unsafe impl Sync for Kernels {}
 
-/// Gives a kernel's multiprocessors as much shared memory as they can have. A multiprocessor on which two kernels
-/// want different shares serves them one after the other, and the second could ask for nothing ahead.
-fn all_to_shared(function: sys::CUfunction) -> Result<(), CudaError> {
-    let share = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
-    let most = sys::CUshared_carveout_enum::CU_SHAREDMEM_CARVEOUT_MAX_SHARED as i32;
-    // SAFETY: the function has just been found in a loaded module.
-    unsafe { result::function::set_function_attribute(function, share, most) }
-        .map_err(driver("sharing out a multiprocessor's memory"))
-}
-
 impl Kernels {
     /// Finds or compiles the kernels for this card and loads them.
     pub fn load(device: &Device) -> Result<Kernels, CudaError> {
@@ -145,11 +135,26 @@ impl Kernels {
             // SAFETY: the module has just been loaded.
             let function = unsafe { result::module::get_function(module, name) }
                 .map_err(driver("finding a kernel"))?;
-            all_to_shared(function)?;
             kernels.functions.push(function);
         }
+        kernels.all_to_shared()?;
         kernels.fill_grid(device)?;
         Ok(kernels)
+    }
+
+    /// Gives multiprocessors as much shared memory as they can have. One on which two kernels want different shares
+    /// serves them one after the other, and the second could ask for nothing ahead. What measures plain reads runs
+    /// alone, and wants the cache.
+    fn all_to_shared(&self) -> Result<(), CudaError> {
+        let share =
+            sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+        let most = sys::CUshared_carveout_enum::CU_SHAREDMEM_CARVEOUT_MAX_SHARED as i32;
+        let others = self.functions.iter().enumerate();
+        others.filter(|(i, _)| *i != Kernel::ReadWeights as usize).try_for_each(|(_, &function)| {
+            // SAFETY: the function belongs to the loaded module.
+            unsafe { result::function::set_function_attribute(function, share, most) }
+                .map_err(driver("sharing out a multiprocessor's memory"))
+        })
     }
 
     /// Lets a kernel use more shared memory than any kernel may without asking.

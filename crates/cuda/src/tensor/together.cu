@@ -93,7 +93,12 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
             u8 *place = sums + ((tile >> company_log) * segments + segment) * item_sums + lane * 16;
 #pragma unroll
             for (u32 n = 0; n < N; n++) {
-                post(tile & company - 1, (const float *)(place + n * 512), make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]), box);
+                float4 four = make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
+                // One block is no cluster, and has no letters.
+                if (company == 1)
+                    *(float4 *)(place + n * 512) = four;
+                else
+                    post(tile & company - 1, (const float *)(place + n * 512), four, box);
                 sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
             }
             tile += step;
@@ -102,7 +107,7 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
         take();
     }
     __syncthreads(); // who is ready early does not keep asking
-    wait_for(box);
+    if (company > 1) wait_for(box);
     for (u32 o = threadIdx.x; o < mine * N * 32; o += 32 * FEW_WARPS) {
         u32 slot = o / (N * 32), n = o / 32 % N, begin = shared_address(sums) + slot * segments * item_sums + o % (N * 32) * 16;
         float y[4] = {};
