@@ -41,12 +41,12 @@ __device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
     asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %5, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w) : "r"(at), "r"(threadIdx.x % 32));
 }
 
-// A warp's work: segments of strips, one after another, `D` blocks of 256 columns ahead, each of M matrices that
-// meet the same columns. A walk says of a segment which it is: where the strip of each matrix begins, its number
+// A warp's work: segments of strips, one after another, `D` blocks of 256 columns ahead. A walk says of a
+// segment which it is: where the strip begins, its number
 // among the strip's, the line of its first block; `next` goes to the next. The vector lies in lines, once for all.
-template <int F, int M, int D, class Walk> struct OnePipe {
+template <int F, int D, class Walk> struct OnePipe {
     static_assert(D == 1 || D % 2 == 0, "a segment's blocks lie together, or one after the other");
-    static const u32 slot_bytes = M * TILE_BYTES<F>;
+    static const u32 slot_bytes = TILE_BYTES<F>;
 
     u32 to;            // where the lane copies
     Span<F> span;      // what it reads
@@ -66,10 +66,7 @@ template <int F, int M, int D, class Walk> struct OnePipe {
     __device__ __forceinline__ void ask(u32 slot, u32 k) {
         if (left > 0) {
             u32 block = 2 * ahead.segment + k, at = to + slot * slot_bytes;
-            if (block < blocks) {
-#pragma unroll
-                for (int m = 0; m < M; m++, at += TILE_BYTES<F>) ask_line<TILE_BYTES<F>>(at, ahead.strip(m) + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16));
-            }
+            if (block < blocks) ask_line<TILE_BYTES<F>>(at, ahead.strip() + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16));
             left--;
             if (k == 1) ahead.next();
         }
@@ -105,34 +102,26 @@ template <int F, int M, int D, class Walk> struct OnePipe {
     }
 
     // The vector's lines are there; copies that were begun behind `begin` are done. `column` is the lane's part of
-    // a table; `done(walk, m, top, bottom)` gets the sums of a segment of matrix m: the rows of a strip are those of
+    // a table; `done(walk, top, bottom)` gets the sums of a segment: the rows of a strip are those of
     // the lanes whose number is a multiple of four, and those of eight further on.
     template <class Done> __device__ __forceinline__ void end(u32 column, Done done) {
         uint4 x = {};
         u32 pair = 0; // of places for blocks: a segment's take one
         for (; count > 0; count--) {
-            float sum[M][4] = {};
+            float sum[4] = {};
 #pragma unroll 1
             for (u32 k = 0; k < 2; k++) {
                 u32 slot = D == 1 ? 0 : D == 2 ? k : 2 * pair + k;
                 if (2 * here.segment + k < blocks) {
                     copies_done<D - 1>();
                     __syncwarp();
-                    Span<F> at = span.further(slot * slot_bytes);
-                    u32 line = lines + (here.line() + k) * VECTOR_LINE;
-#pragma unroll
-                    for (int m = 0; m < M; m++) {
-                        block(at, line, column, x, sum[m]);
-                        at = at.further(TILE_BYTES<F>);
-                    }
+                    block(span.further(slot * slot_bytes), lines + (here.line() + k) * VECTOR_LINE, column, x, sum);
                 }
                 __syncwarp();
                 ask(slot, (k + D) % 2);
             }
             pair = pair + 1 < D / 2 ? pair + 1 : 0;
-#pragma unroll
-            for (int m = 0; m < M; m++)
-                if (threadIdx.x % 4 == 0) done(here, m, sum[m][0], sum[m][2]);
+            if (threadIdx.x % 4 == 0) done(here, sum[0], sum[2]);
             here.next();
         }
     }
@@ -146,7 +135,7 @@ template <int F> __device__ __forceinline__ u32 strip_bytes(u32 cols) { return c
 struct SharedGateAndUp {
     const u8 *gate, *up;
     u32 which, segment, share;
-    __device__ __forceinline__ const u8 *strip(int) const { return which ? up : gate; }
+    __device__ __forceinline__ const u8 *strip() const { return which ? up : gate; }
     __device__ __forceinline__ u32 line() const { return 2 * segment; }
     __device__ __forceinline__ void next() {
         if (which == 1) segment += share;
@@ -158,7 +147,7 @@ struct SharedGateAndUp {
 struct RouterWalk {
     const u8 *strips;
     u32 task, step, segments, stride, segment;
-    __device__ __forceinline__ const u8 *strip(int) const { return strips + task / segments * stride; }
+    __device__ __forceinline__ const u8 *strip() const { return strips + task / segments * stride; }
     __device__ __forceinline__ u32 line() const { return 2 * segment; }
     __device__ __forceinline__ void next() { task += step, segment = task % segments; }
 };
@@ -190,28 +179,28 @@ extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_cons
     if (warp < SHARED_WARPS) {
         u32 tile = warp / share, lead = warp % share, mine = tile < all ? (segments - lead + share - 1) / share * 2 : 0;
         u32 begin = (top + min(tile, all - 1)) * strip_bytes<Q8_0>(e.hidden);
-        OnePipe<Q8_0, 1, SHARED_AHEAD, SharedGateAndUp> pipe(room, lines, blocks, mine, {e.shared_gate.codes + begin, e.shared_up.codes + begin, 0, lead, share});
+        OnePipe<Q8_0, SHARED_AHEAD, SharedGateAndUp> pipe(room, lines, blocks, mine, {e.shared_gate.codes + begin, e.shared_up.codes + begin, 0, lead, share});
         pipe.begin();
         await();
         invite();
         for (u32 segment = lead; segment < segments; segment += share) ask_lines(lines, a.x, 2 * segment, min(2 * segment + 2, blocks));
         copies_begun();
         copies_done<0>();
-        pipe.end(0, [&](const SharedGateAndUp &walk, int, float upper, float lower) {
+        pipe.end(0, [&](const SharedGateAndUp &walk, float upper, float lower) {
             float *at = sums + ((tile * 2 + walk.which) * segments + walk.segment) * 16 + g;
             at[0] = upper, at[8] = lower;
         });
     } else {
         const Matrix &router = a.router.products[0].p.m;
         u32 tasks = (a.experts + 15) / 16 * segments, mine = blockIdx.x < tasks ? (tasks - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
-        OnePipe<F16, 1, SHARED_AHEAD, RouterWalk> pipe(room, lines, blocks, mine, {router.codes, blockIdx.x, gridDim.x, segments, strip_bytes<F16>(e.hidden), blockIdx.x % segments});
+        OnePipe<F16, SHARED_AHEAD, RouterWalk> pipe(room, lines, blocks, mine, {router.codes, blockIdx.x, gridDim.x, segments, strip_bytes<F16>(e.hidden), blockIdx.x % segments});
         pipe.begin();
         await();
         invite();
         for (u32 task = blockIdx.x; task < tasks; task += gridDim.x) ask_lines(lines, a.x, task % segments * 2, min(task % segments * 2 + 2, blocks));
         copies_begun();
         copies_done<0>();
-        pipe.end(0, [&](const RouterWalk &walk, int, float upper, float lower) {
+        pipe.end(0, [&](const RouterWalk &walk, float upper, float lower) {
             u32 expert = walk.task / segments * 16 + g;
             float *at = a.parts + walk.segment * a.experts + expert;
             if (expert < a.experts) at[0] = upper;
@@ -338,7 +327,7 @@ struct GateAndUp {
 };
 
 // What a warp does. Both of a task's pieces of 256 columns are asked for one task ahead. `meanwhile()` is done when
-// the first are on their way; `done(walk, m, top, bottom)` is as that of `OnePipe`.
+// the first are on their way; `done(walk, m, top, bottom)` is as that of `OnePipe`, m the matrix.
 template <class Meanwhile, class Done>
 __device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, const InnerTask &task, u32 cols, Meanwhile meanwhile, Done done) {
     const int F = IQ2_XXS;
@@ -430,7 +419,7 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
 struct SharedDown {
     const u8 *at;
     u32 first_line, segment, warps;
-    __device__ __forceinline__ const u8 *strip(int) const { return at; }
+    __device__ __forceinline__ const u8 *strip() const { return at; }
     __device__ __forceinline__ u32 line() const { return first_line + 2 * segment; }
     __device__ __forceinline__ void next() { segment += warps; }
 };
@@ -448,7 +437,7 @@ struct ChosenDown {
         : down(down), stride(stride), picks(picks), segments(segments), blocks(blocks), warps(warps), k(task / segments), segment(task % segments) {
         find();
     }
-    __device__ __forceinline__ const u8 *strip(int) const { return at; }
+    __device__ __forceinline__ const u8 *strip() const { return at; }
     __device__ __forceinline__ u32 line() const { return k * blocks + 2 * segment; }
     __device__ __forceinline__ void next() {
         for (segment += warps; segment >= segments; segment -= segments) k++;
@@ -481,14 +470,14 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
         u32 first = segment * 2;
         ask_lines(lines + used * blocks * VECTOR_LINE, a.middle + (u64)used * e.inner, first, min(first + 2, blocks));
     }
-    OnePipe<Q8_0, 1, 1, SharedDown> of_shared(room, lines, blocks, shared, {e.shared_down.codes + row * strip_bytes<Q8_0>(e.inner), used * blocks, warp, warps});
+    OnePipe<Q8_0, 1, SharedDown> of_shared(room, lines, blocks, shared, {e.shared_down.codes + row * strip_bytes<Q8_0>(e.inner), used * blocks, warp, warps});
     of_shared.begin();
     choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
-    of_shared.end(0, [&](const SharedDown &walk, int, float upper, float lower) { put(used, walk.segment, upper, lower); });
+    of_shared.end(0, [&](const SharedDown &walk, float upper, float lower) { put(used, walk.segment, upper, lower); });
 
     u32 tasks = used * segments;
     u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
-    OnePipe<Q2_K, 1, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down.first.codes + row * strip_bytes<Q2_K>(e.inner), e.down.codes_stride, choice.picks, warp, segments, blocks, warps));
+    OnePipe<Q2_K, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down.first.codes + row * strip_bytes<Q2_K>(e.inner), e.down.codes_stride, choice.picks, warp, segments, blocks, warps));
     pipe.begin();
     await();
     for (u32 task = warp; task < tasks; task += warps) {
@@ -497,7 +486,7 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     }
     copies_begun();
     copies_done<0>();
-    pipe.end(0, [&](const ChosenDown &walk, int, float upper, float lower) { put(walk.k, walk.segment, upper, lower); });
+    pipe.end(0, [&](const ChosenDown &walk, float upper, float lower) { put(walk.k, walk.segment, upper, lower); });
     __syncthreads();
     for (u32 o = threadIdx.x; o < all; o += blockDim.x) {
         const float *of = outputs + o / 16 * segments * 16 + o % 16;

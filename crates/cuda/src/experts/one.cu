@@ -1,4 +1,5 @@
-// The experts of one row, side by side, in any format; and the router, of several rows too.
+// The experts of one row, side by side, in formats that `flash.cu` does not know; and the router with the shared
+// expert's input, of up to 16 rows.
 
 // The router's product, and the inner vectors of the shared expert, which nobody has to choose. The last of
 // the router's blocks chooses the others, while the shared expert is still at work.
@@ -9,7 +10,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
         if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, ROOM_OF<F, 2, 0>>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY, ROOM_OF<F, 2>>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -30,7 +31,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner<F, 0>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
+    few_inner<F>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
 }
 
 // Of one row: the inner vectors of the experts that it has chosen.
@@ -48,7 +49,7 @@ template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsA
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F, 0>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
+    few_inner<F>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -91,7 +92,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     auto shared_done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
 #define BODY(G)                                                                                                           \
     {                                                                                                                     \
-        Pipe<G, 1, DEPTH<G>, 0, StripWalk<G>> pipe(room, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        Pipe<G, 1, DEPTH<G>, StripWalk<G>> pipe(room, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
         pipe.begin();                                                                                                     \
         if (has_table(e.down.first.format)) fill(*table);                                                                 \
         await();                                                                                                          \
@@ -103,7 +104,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
 #undef BODY
 #define BODY(G)                                                                                                                 \
     {                                                                                                                           \
-        Pipe<G, 1, DEPTH<G>, 0, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row)); \
+        Pipe<G, 1, DEPTH<G>, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row)); \
         pipe.begin();                                                                                                           \
         pipe.template end<1>(middle, column_of(table), done);                                                                   \
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Shared memory that the kernels have without asking, and that counts: a choice.
-const STATIC_SHARED: usize = (2 << 10) + 256;
+const CHOICE_SHARED: usize = (2 << 10) + 256;
 /// The most experts that they choose from.
 const MOST_EXPERTS: usize = 256;
 /// What may be lost before the lines of a vector begin at a multiple of this.
@@ -40,7 +40,7 @@ pub struct Plan {
 
 /// Shared memory that a block may ask for.
 fn most_shared(card: &DeviceInfo) -> usize {
-    (if card.has_much_shared() { 227 << 10 } else { 99 << 10 }) - STATIC_SHARED
+    (if card.has_much_shared() { 227 << 10 } else { 99 << 10 }) - CHOICE_SHARED
 }
 
 /// Asks for the shared memory that the kernels need.
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!((plan.first.0, plan.first.1), (128, 9));
         assert_eq!((plan.input.0, plan.input.1), (132, 16));
         assert_eq!((plan.output.0, plan.output.1), (256, 12));
-        let taken = |shared: usize| shared + STATIC_SHARED + (1 << 10);
+        let taken = |shared: usize| shared + CHOICE_SHARED + (1 << 10);
         assert!(taken(plan.first.2) + taken(plan.input.2) <= 228 << 10);
         assert!(taken(plan.input.2) + taken(plan.output.2) <= 228 << 10);
     }

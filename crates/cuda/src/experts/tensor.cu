@@ -1,6 +1,7 @@
-// The mixture of experts on tensor cores. One row alone runs its experts side by side (`one.cu`). Several rows are
-// sorted by expert first, so that those that share one read it together; a shared expert is one that
-// every row has chosen. Whatever the way, each product is the chain of `tensor/few.cu`, and the outputs
+// The mixture of experts on tensor cores. One row alone runs its experts side by side
+// (`flash.cu` where it knows the formats, `one.cu` in any). Several rows are sorted by expert first, so that those that
+// share one read it together: few here, or in `items.cu` where it knows the formats, many in `many.cu` and `hopper.cu`,
+// for which a shared expert is one that every row has chosen. Whatever the way, each product is the chain of `tensor/few.cu`, and the outputs
 // are added in the same order: the shared expert's, then those of the chosen.
 
 struct Item {
@@ -30,11 +31,9 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
-// What a warp has for its pieces. Of a format for which there is a kernel: two of M matrices, and beside them of up
-// to X vectors.
-template <int F, int M, int X> constexpr u32 ROOM_OF = 2 * (Piece<F, M>::bytes + Piece<F, M>::blocks * X * NEAR_LINE);
-template <int M, int X> constexpr u32 ROOM_OF<ANY, M, X> = ROOM;
-
+// What a warp has for its pieces. Of a format for which there is a kernel: two of M matrices.
+template <int F, int M> constexpr u32 ROOM_OF = 2 * Piece<F, M>::bytes;
+template <int M> constexpr u32 ROOM_OF<ANY, M> = ROOM;
 
 #define FOR_EXPERT_CODES_OF(F, format, BODY) \
     if constexpr (F != ANY) {                \
@@ -74,28 +73,27 @@ template <int F> struct InnerWalk {
 };
 
 // `ready` waits for the input; every thread of the block must call this.
-template <int F, int X, class Ready>
+template <int F, class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
-    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F, 2, X>); // [tiles][gate, up][segments][count][16]
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F, 2>); // [tiles][gate, up][segments][count][16]
     u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
     u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = tiles * ((segments - lead + share - 1) / share);
-    u8 *room = rooms + warp * ROOM_OF<F, 2, X>;
+    u8 *room = rooms + warp * ROOM_OF<F, 2>;
     const u16 *const x[1] = {input};
     auto done = [&](const auto &walk, int m, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which + m) * segments + walk.segment) * count * 16, sum, count); };
     if constexpr (F != ANY) {
-        Pipe<F, 2, 2, X, InnerWalk<F>> pipe(room, e.hidden / 256, mine, InnerWalk<F>(of, tile, lead, groups, 0));
-        if (X > 0) pipe.tell(input, count);
+        Pipe<F, 2, 2, InnerWalk<F>> pipe(room, e.hidden / 256, mine, InnerWalk<F>(of, tile, lead, groups, 0));
         pipe.begin();
         ready();
-        pipe.template end<1, X == 0 ? 0 : 1>(x, column_of(table), done);
+        pipe.template end<1>(x, column_of(table), done);
     } else {
         // Two pieces of any format there would be no room for.
         for (int which = 0; which < 2; which++) {
 #define BODY(G)                                                                                                            \
     {                                                                                                                      \
-        Pipe<G, 1, DEPTH<G>, 0, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
+        Pipe<G, 1, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
         pipe.begin();                                                                                                      \
         if (which == 0) ready();                                                                                           \
         pipe.template end<1>(x, column_of(table), done);                                                                   \
@@ -133,7 +131,7 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<F, 0>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner<F>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.
@@ -156,10 +154,10 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1, 0>;
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1>;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), 0, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }

@@ -1,8 +1,9 @@
 // Matrices times a few vectors, on tensor cores. A strip of 16 rows of weights is a tile of the work; its columns
 // are cut into segments, which warps share. A sum is defined by the columns alone: within a segment one chain of
 // tensor products in the order of the columns, then the segments in order. So a row of the batch gets the same
-// bits here, among others, and in `one.cu`, `together.cu`, `many.cu` and `hopper.cu`. How weights come is told in
-// `pipe.cuh`.
+// bits here, among others, and in every other kernel: `one.cu` takes one row and `together.cu` a few, of Q8_0 and
+// halves; what they do not know, up to 16 rows, is done here; `many.cu` and `hopper.cu` take more. How weights come
+// is told in `pipe.cuh`.
 
 static const u32 FEW_WARPS = 8;
 
@@ -93,7 +94,7 @@ template <int N, int F, u32 OF = ROOM> __device__ __forceinline__ void half_prod
     auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                        \
     {                                                                                                                  \
-        Pipe<G, 1, DEPTH<G, OF>, 0, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
+        Pipe<G, 1, DEPTH<G, OF>, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
         pipe.begin();                                                                                                  \
         await();                                                                                                       \
         pipe.template end<N>(input, 0, done);                                                                          \

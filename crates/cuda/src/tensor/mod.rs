@@ -1,8 +1,9 @@
 //! Matrices times vectors on tensor cores: weights come to shared memory tile by tile and are decoded to half
 //! precision in registers, vectors come as halves from whoever makes them, sums are floats.
 //!
-//! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt,
-//! for which there are kernels of their own (`one`, `together`; those of Hopper in `wide`), get the same bits.
+//! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt get the same
+//! bits. One row of Q8_0 and halves goes to `one`, up to 16 where the card has clusters to `together`; what those do
+//! not know, up to 16, to the kernels of `few.cu`; more to `many.cu`, or on Hopper to `wide`.
 
 mod one;
 mod together;

@@ -1,5 +1,7 @@
-// Weights on their way to a few vectors: warps ask for them piece by piece, some pieces ahead, and multiply each
-// with its columns of all vectors. What makes a sum is told in `few.cu`.
+// Weights on their way to up to 16 vectors, in any format: warps ask for them piece by piece, some pieces ahead, and
+// multiply each with its columns of all vectors. What makes a sum is told in `few.cu`. Kernels for one row and for
+// known formats have ways of their own (`one.cu`, `together.cu`, `experts/flash.cu`, `experts/items.cu`), and
+// share with this one how a warp asks for a line, what a lane holds of a tile, and how a run is multiplied.
 
 // Columns of a segment: two blocks of 256.
 static const u32 SEGMENT = 512;
@@ -49,7 +51,6 @@ template <> struct Tile<OTHER> {
 static const u32 NEAR_LINE = 512 + 16;
 
 struct Near {
-    u32 at, lane; // where the line begins; where the lane's first run would lie if it began at nothing
     // Places of parts of a column number can be put together by exclusive or.
     __device__ __forceinline__ static u32 place(u32 column) {
         u32 chunk = column / 8;
@@ -68,13 +69,6 @@ template <int F, int N> struct Inputs {
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (u32 s = 0; s < together; s++) runs[n][s].load(x[n] + Codes<F>::start(first + s, 0));
-    }
-    __device__ __forceinline__ void load(const Near &x, u32 first) {
-#pragma unroll
-        for (u32 s = 0; s < together; s++) {
-            u32 at = x.at + (x.lane ^ Near::place(Codes<F>::start(first + s, 0)));
-            runs[0][s].low = staged16(at), runs[0][s].high = staged16(at + 16);
-        }
     }
 };
 
@@ -98,8 +92,8 @@ template <> struct Coming<IQ2_XXS> {
 };
 
 // One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
-template <int F, int N, class From, class Fetch>
-__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const From &x, Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
+template <int F, int N, class Fetch>
+__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
     const u32 together = Inputs<F, N>::together;
     Coming<F> coming[2];
     fetch(0);
@@ -192,47 +186,27 @@ template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHE
 
 // A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
 // is: the strip of each of M matrices, its number among the strip's, where its columns begin; `next` goes to the
-// next. Of up to X vectors what a piece is multiplied with comes beside it: a load would have to queue behind
-// all weights that have been asked for. Where X is 0 there are too many vectors for that.
-template <int F, int M, int D, int X, class Walk> struct Pipe {
+// next.
+template <int F, int M, int D, class Walk> struct Pipe {
     using P = Piece<F, M>;
-    static const u32 line = X * NEAR_LINE, slot_bytes = P::bytes + P::blocks * line;
+    static const u32 slot_bytes = P::bytes;
 
     u32 to;            // where the lane copies
     Span<F> span;      // what it reads
     u32 blocks, count; // of the matrices' columns; of segments
     Walk here, ahead;
     u32 asked, ask_slot, slot;
-    const u16 *vector; // the lane's
-    u32 vectors;       // 0: not there yet
 
     __device__ __forceinline__ Pipe(u8 *room, u32 blocks, u32 count, const Walk &walk)
         : to(shared_address(room)), span(to, to + 16 * Widths<F>::codes, threadIdx.x % 32 / 4, Codes<F>::lane(threadIdx.x % 4), nullptr), blocks(blocks), count(count), here(walk), ahead(walk),
-          asked(0), ask_slot(0), slot(0), vectors(0) {
+          asked(0), ask_slot(0), slot(0) {
         keep_at_hand(to), keep_at_hand(span.codes), keep_at_hand(span.scales);
         if (Widths<F>::swap) keep_at_hand(span.traded);
     }
 
-    // Asks for a block of the vectors, of which each four lanes know one.
-    __device__ __forceinline__ void ask_vectors(u32 at, u32 column) {
-        u32 lane = threadIdx.x % 32;
-        at += Near::place(8 * lane), column += 8 * lane;
-#pragma unroll
-        for (int v = 0; v < X; v++) {
-            const u16 *from = X > 1 ? (const u16 *)__shfl_sync(FULL, (u64)vector, 4 * v) : vector;
-            if ((u32)v < vectors) copy_further<0>(at + v * NEAR_LINE, (const u8 *)(from + column));
-        }
-    }
-
-    __device__ __forceinline__ void ask_vectors_of(const Walk &walk, u32 block, u32 at) {
-#pragma unroll
-        for (u32 k = 0; k < P::blocks; k++)
-            if (block + k < blocks) ask_vectors(at + P::bytes + k * line, walk.column() + 256 * (block + k - 2 * walk.segment));
-    }
-
     __device__ __forceinline__ void ask() {
         if (asked < count * P::per_segment) {
-            u32 block = 2 * ahead.segment + asked % P::per_segment, begin = to + ask_slot * slot_bytes, at = begin + threadIdx.x % 32 * 16;
+            u32 block = 2 * ahead.segment + asked % P::per_segment, at = to + ask_slot * slot_bytes + threadIdx.x % 32 * 16;
             if (block < blocks) {
 #pragma unroll
                 for (int m = 0; m < M; m++, at += P::each) {
@@ -242,7 +216,6 @@ template <int F, int M, int D, int X, class Walk> struct Pipe {
                     else
                         ask_line<P::each>(at, from);
                 }
-                if (X > 0 && vectors > 0) ask_vectors_of(ahead, block, begin);
             }
             asked++;
             if (P::per_segment == 1 || asked % 2 == 0) ahead.next();
@@ -257,32 +230,16 @@ template <int F, int M, int D, int X, class Walk> struct Pipe {
         for (u32 i = 0; i < D; i++) ask();
     }
 
-    // The vectors are there, before or after `begin`. `input` is the lane's: of the first `X`, or fewer.
-    __device__ __forceinline__ void tell(const u16 *input, u32 how_many) {
-        vector = input, vectors = how_many;
-        Walk walk = here;
-#pragma unroll
-        for (u32 i = 0; i < D; i++)
-            if (i < asked) {
-                u32 block = 2 * walk.segment + i % P::per_segment;
-                if (block < blocks) ask_vectors_of(walk, block, to + i * slot_bytes);
-                if (P::per_segment == 1 || i % 2 == 1) walk.next();
-            }
-        copies_begun();
-    }
-
     // `input` are the lane's vectors, `column` its part of a table; `done(walk, m, sums)` takes what has come out
-    // of a segment of matrix m. So many copies as `BEHIND` says were begun behind all of this pipe's.
-    template <int N, int BEHIND = 0, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
+    // of a segment of matrix m.
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
         const Matrix not_needed = {};
         const u16 *mine[N];
 #pragma unroll
         for (int n = 0; n < N; n++) {
             mine[n] = input[n] + Codes<F>::start(0, threadIdx.x % 4);
-            if (X == 0) keep_at_hand(mine[n]);
+            keep_at_hand(mine[n]);
         }
-        Near near = {0, Near::place(Codes<F>::start(0, threadIdx.x % 4))};
-        u32 row = min(threadIdx.x % 32 / 4, vectors - 1) * NEAR_LINE;
         for (u32 i = 0; i < count; i++) {
             float sum[M][N][4] = {};
 #pragma unroll 1
@@ -291,21 +248,12 @@ template <int F, int M, int D, int X, class Walk> struct Pipe {
                 if (block < blocks) {
                     const u16 *x[N];
                     Inputs<F, N> inputs;
-                    if constexpr (X == 0) {
 #pragma unroll
-                        for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
-                        inputs.load(x, 0);
-                    }
+                    for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
+                    inputs.load(x, 0);
                     if (within == 0) {
-                        if (X > 0 && i == 0 && k == 0)
-                            copies_done<BEHIND>();
-                        else
-                            copies_done<D - 1>();
+                        copies_done<D - 1>();
                         __syncwarp();
-                    }
-                    if constexpr (X > 0) {
-                        near.at = to + slot * slot_bytes + P::bytes + within * line + row;
-                        inputs.load(near, 0);
                     }
                     Span<F> at = span.further(slot * slot_bytes + within * TILE_BYTES<F>);
 #pragma unroll
@@ -314,13 +262,8 @@ template <int F, int M, int D, int X, class Walk> struct Pipe {
                         Tile<F> tile;
                         tile.begin(at);
                         auto fetch = [&](u32 s) { tile.fetch(at, s); };
-                        if constexpr (X > 0) {
-                            if (m > 0 && Inputs<F, N>::together < 4) inputs.load(near, 0);
-                            few_block<F, N>(not_needed, tile, near, inputs, column, sum[m], fetch);
-                        } else {
-                            if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
-                            few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], fetch);
-                        }
+                        if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
+                        few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], fetch);
                         at = at.further(P::each);
                     }
                 }
@@ -336,16 +279,15 @@ template <int F, int M, int D, int X, class Walk> struct Pipe {
     }
 };
 
-template <int M, int D, int X, class Walk> struct Pipe<OTHER, M, D, X, Walk> {
+template <int M, int D, class Walk> struct Pipe<OTHER, M, D, Walk> {
     u32 blocks, count;
     Walk here;
 
     __device__ __forceinline__ Pipe(u8 *, u32 blocks, u32 count, const Walk &walk) : blocks(blocks), count(count), here(walk) {}
 
     __device__ __forceinline__ void begin() {}
-    __device__ __forceinline__ void tell(const u16 *, u32) {}
 
-    template <int N, int BEHIND = 0, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
         const u16 *mine[N];
 #pragma unroll
         for (int n = 0; n < N; n++) mine[n] = input[n] + Codes<OTHER>::start(0, threadIdx.x % 4);
