@@ -2,7 +2,7 @@
 
 use ds4_quant::Format;
 
-use super::{ExpertsArgs, RouteArgs, items, one, route, route_shared};
+use super::{ExpertsArgs, RouteArgs, flash, items, route, route_shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::{MatrixRef, StackRef},
@@ -124,7 +124,7 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
     items::prepare(device, kernels)?;
-    one::prepare(device, kernels)?;
+    flash::prepare(device, kernels)?;
     let most = most_shared(device) as u32;
     FEW_KERNELS.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))
 }
@@ -195,8 +195,8 @@ pub fn run(
         return run_many(device, kernels, rows, args, halves);
     }
     let routed = (beside.router_format, route_args.experts);
-    if let (1, Some(plan)) = (rows, one::plan(device.info(), experts, routed)) {
-        return one::run(device, kernels, plan, &args);
+    if let (1, Some(plan)) = (rows, flash::plan(device.info(), experts, routed)) {
+        return flash::run(device, kernels, plan, &args);
     }
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
