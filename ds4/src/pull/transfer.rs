@@ -268,6 +268,14 @@ impl Part {
     }
 }
 
+/// A process that another thread is just starting has the file open too until its program begins, and closing alone
+/// would leave the lock with it.
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 fn at(path: &Path, error: std::io::Error) -> Fault {
     Fault::failed(format!("{}: {error}", path.display()))
 }
