@@ -106,8 +106,8 @@ __device__ __forceinline__ void finish_slice(const AttendArgs &a, TogetherShared
 
 // Of the usual rows, whose tiles are no more than blocks of a cluster.
 extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(const AttendArgs a) {
-    extern __shared__ uint4 attending[];
-    TogetherShared &t = *(TogetherShared *)attending;
+    extern __shared__ uint4 attending_together[];
+    TogetherShared &t = *(TogetherShared *)attending_together;
     AttendShared<1> &m = t.m;
     u32 r = a.first + blockIdx.z, first_head = blockIdx.y * 8, tile = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Row row = a.rows[r];

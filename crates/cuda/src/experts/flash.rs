@@ -6,7 +6,7 @@ use super::{ExpertsArgs, tensor::HalfExpertsArgs};
 use crate::{
     device::{Device, DeviceInfo, Kernel, Kernels},
     options::CudaError,
-    tensor::{FEW_WARPS, segments, table_bytes, tiles},
+    tensor::{FEW_WARPS, segments, table_bytes, tile_bytes, tiles},
 };
 
 /// Shared memory that the kernels have without asking, and that counts: a choice.
@@ -15,11 +15,6 @@ const CHOICE_SHARED: usize = (2 << 10) + 256;
 const MOST_EXPERTS: usize = 256;
 /// What may be lost before the lines of a vector begin at a multiple of this.
 const VECTOR_LINE: usize = 512;
-/// Bytes of 16 rows by 256 columns.
-const IQ2_TILE: usize = 16 * (64 + 8);
-const Q2_TILE: usize = 16 * (64 + 20);
-const Q8_TILE: usize = 16 * (256 + 16);
-const F16_TILE: usize = 16 * 512;
 /// Tiles that a warp has under way: of the chosen experts' input two of gate and of up.
 const SHARED_AHEAD: usize = 2;
 const IN_AHEAD: usize = 2 * 2;
@@ -68,15 +63,15 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
     let blocks = |tiles: usize| used * strips.div_ceil(tiles);
     let passes = (1..strips).find(|passes| blocks(groups * passes) <= card.multiprocessors);
     let inner_tiles = groups * passes.unwrap_or(strips);
-    let first_shared = FEW_WARPS * SHARED_AHEAD * Q8_TILE
-        + SHARED_AHEAD * F16_TILE
+    let first_shared = FEW_WARPS * SHARED_AHEAD * tile_bytes(Format::Q8_0)
+        + SHARED_AHEAD * tile_bytes(Format::F16)
         + tiles(hidden) * 2 * segments(hidden) * 16 * size_of::<f32>()
         + (VECTOR_LINE + 2 * hidden);
     let in_shared = table_bytes(Format::Iq2Xxs as u32)
-        + warps * IN_AHEAD * IQ2_TILE
+        + warps * IN_AHEAD * tile_bytes(Format::Iq2Xxs)
         + (VECTOR_LINE + 2 * hidden)
         + inner_tiles * 2 * segments(hidden) * 16 * size_of::<f32>();
-    let out_shared = OUT_WARPS * OUT_AHEAD * Q2_TILE
+    let out_shared = OUT_WARPS * OUT_AHEAD * tile_bytes(Format::Q2K)
         + (VECTOR_LINE + 2 * (used + 1) * inner)
         + (used + 1) * (segments(inner) + 1) * 16 * size_of::<f32>();
     let fits = first_shared.max(in_shared).max(out_shared) <= most_shared(card)

@@ -6,7 +6,7 @@ use super::tensor::HalfExpertsArgs;
 use crate::{
     device::{Device, Kernel, Kernels},
     options::CudaError,
-    tensor::{MOST_SHARED, NEAR_LINE, table_bytes},
+    tensor::{MOST_SHARED, NEAR_LINE, table_bytes, tile_bytes},
 };
 
 /// Vectors of an item.
@@ -18,21 +18,19 @@ const MUCH_SHARED: usize = 220 << 10;
 
 /// A kernel for one format.
 #[derive(Clone, Copy)]
-struct Known {
+pub struct Known {
     format: Format,
-    /// Bytes of a block of columns of a row.
-    encoded: usize,
     kernel: Kernel,
     /// Of a block, of which a multiprocessor holds one; there are fewer where there is little shared memory.
     warps: usize,
 }
 
 /// That of gate and up.
-const INPUT: Known =
-    Known { format: Format::Iq2Xxs, encoded: 64 + 8, kernel: Kernel::HalfExpertsIn8Iq2, warps: 20 };
+pub const INPUT: Known =
+    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, warps: 20 };
 /// That of the outputs.
-const OUTPUT: Known =
-    Known { format: Format::Q2K, encoded: 64 + 20, kernel: Kernel::HalfExpertsOut8Q2, warps: 16 };
+pub const OUTPUT: Known =
+    Known { format: Format::Q2K, kernel: Kernel::HalfExpertsOut8Q2, warps: 16 };
 
 /// Whether there is a kernel for gate and up of this format.
 pub fn knows_input(format: u32) -> bool {
@@ -57,10 +55,11 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
 /// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors.
 fn shared(of: Known, pairs: usize) -> (usize, usize) {
     let common = table_bytes(of.format as u32) + pairs * LISTED;
-    (common, 2 * (2 * 16 * of.encoded + VECTORS * NEAR_LINE))
+    (common, 2 * (2 * tile_bytes(of.format) + VECTORS * NEAR_LINE))
 }
 
-fn launch(
+/// Runs a kernel for the items of `pairs` pairs.
+pub fn run(
     device: &Device,
     kernels: &Kernels,
     of: Known,
@@ -71,26 +70,6 @@ fn launch(
     let warps = ((most_shared(device) - common) / each).min(of.warps);
     let grid = [device.info().multiprocessors, 1, 1];
     device.launch(kernels, of.kernel, grid, 32 * warps as u32, common + warps * each, args)
-}
-
-/// The inner vectors of the items of `pairs` pairs.
-pub fn input(
-    device: &Device,
-    kernels: &Kernels,
-    pairs: usize,
-    args: &HalfExpertsArgs,
-) -> Result<(), CudaError> {
-    launch(device, kernels, INPUT, pairs, args)
-}
-
-/// Their outputs.
-pub fn output(
-    device: &Device,
-    kernels: &Kernels,
-    pairs: usize,
-    args: &HalfExpertsArgs,
-) -> Result<(), CudaError> {
-    launch(device, kernels, OUTPUT, pairs, args)
 }
 
 #[cfg(test)]

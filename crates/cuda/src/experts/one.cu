@@ -10,7 +10,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
         if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, ROOM_OF<F, 2>>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY, ROOM_OF<F>>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -35,7 +35,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
 }
 
 // Of one row: the inner vectors of the experts that it has chosen.
-template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
+__device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pair[1];
     __shared__ float weight[1];
     const ExpertsArgs &e = a.e;
@@ -49,7 +49,7 @@ template <int F> __device__ __forceinline__ void experts_in_1(const HalfExpertsA
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<F>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
+    few_inner<ANY>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -74,7 +74,7 @@ static const u32 MOST_USED = 32;
 
 // A block computes 16 values of one row's output: each warp takes segments of the chosen experts, and some
 // warps one of the shared expert, whose weights are asked for before anything has been chosen.
-template <int F> __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
+__device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 picks[MOST_USED];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
@@ -108,7 +108,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
         pipe.begin();                                                                                                           \
         pipe.template end<1>(middle, column_of(table), done);                                                                   \
     }
-    FOR_EXPERT_CODES_OF(F, e.down.first.format, BODY)
+    FOR_EXPERT_CODES(e.down.first.format, BODY)
 #undef BODY
     __syncthreads();
     u32 d = row + threadIdx.x;
@@ -124,7 +124,7 @@ template <int F> __device__ __forceinline__ void experts_out_1(const HalfExperts
     e.out[d] = y;
 }
 
-EXPERTS_KERNEL(router_and_shared, router_and_shared_inner, ANY, 2)
-EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner, Q8_0, 1)
-EXPERTS_KERNEL(half_experts_in_1, experts_in_1, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_1, experts_out_1, ANY, 2)
+EXPERTS_KERNEL(router_and_shared, router_and_shared_inner<ANY>, 2)
+EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner<Q8_0>, 1)
+EXPERTS_KERNEL(half_experts_in_1, experts_in_1, 2)
+EXPERTS_KERNEL(half_experts_out_1, experts_out_1, 2)

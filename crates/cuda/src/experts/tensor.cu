@@ -31,16 +31,9 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
-// What a warp has for its pieces. Of a format for which there is a kernel: two of M matrices.
-template <int F, int M> constexpr u32 ROOM_OF = 2 * Piece<F, M>::bytes;
-template <int M> constexpr u32 ROOM_OF<ANY, M> = ROOM;
-
-#define FOR_EXPERT_CODES_OF(F, format, BODY) \
-    if constexpr (F != ANY) {                \
-        BODY(F);                             \
-    } else {                                 \
-        FOR_EXPERT_CODES(format, BODY)       \
-    }
+// What a warp has for its pieces of gate and up. Of a format for which there is a kernel: two of both.
+template <int F> constexpr u32 ROOM_OF = 2 * Piece<F, 2>::bytes;
+template <> constexpr u32 ROOM_OF<ANY> = ROOM;
 
 // ------------------------------------------------------------------ few rows
 
@@ -77,10 +70,10 @@ template <int F, class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
-    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F, 2>); // [tiles][gate, up][segments][count][16]
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F>); // [tiles][gate, up][segments][count][16]
     u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
     u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = tiles * ((segments - lead + share - 1) / share);
-    u8 *room = rooms + warp * ROOM_OF<F, 2>;
+    u8 *room = rooms + warp * ROOM_OF<F>;
     const u16 *const x[1] = {input};
     auto done = [&](const auto &walk, int m, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which + m) * segments + walk.segment) * count * 16, sum, count); };
     if constexpr (F != ANY) {
@@ -115,7 +108,7 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
 }
 
 // The inner vectors of an item.
-template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
+__device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8];
     __shared__ float weights[8];
     const ExpertsArgs &e = a.e;
@@ -131,11 +124,11 @@ template <int F> __device__ __forceinline__ void experts_in_8(const HalfExpertsA
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<F>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner<ANY>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.
-template <int F> __device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
+__device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8];
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
@@ -154,14 +147,14 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM_OF<F, 1>;
+    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, 1, (F == ANY ? DEPTH<G> : 2), StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        Pipe<G, 1, DEPTH<G>, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }
-    FOR_EXPERT_CODES_OF(F, down.format, BODY)
+    FOR_EXPERT_CODES(down.format, BODY)
 #undef BODY
 #pragma unroll
     for (u32 j = 0; j < 4; j++) {
@@ -170,12 +163,12 @@ template <int F> __device__ __forceinline__ void experts_out_8(const HalfExperts
     }
 }
 
-#define EXPERTS_KERNEL(NAME, BODY, FORMAT, BLOCKS)                                                              \
+#define EXPERTS_KERNEL(NAME, BODY, BLOCKS)                                                                      \
     extern "C" __global__ void __launch_bounds__(256, RESIDENT(BLOCKS)) NAME(const __grid_constant__ HalfExpertsArgs a) { \
         extern __shared__ uint4 shared_memory[];                                                                  \
         invite();                                                                                                 \
-        BODY<FORMAT>(a, shared_memory);                                                                           \
+        BODY(a, shared_memory);                                                                                   \
     }
 
-EXPERTS_KERNEL(half_experts_in_8, experts_in_8, ANY, 2)
-EXPERTS_KERNEL(half_experts_out_8, experts_out_8, ANY, 2)
+EXPERTS_KERNEL(half_experts_in_8, experts_in_8, 2)
+EXPERTS_KERNEL(half_experts_out_8, experts_out_8, 2)

@@ -239,7 +239,7 @@ pub fn run(
     let most_items = most_items(rows, used, args.all as usize, per_item);
     group(device, kernels, &args)?;
     if known.0 {
-        items::input(device, kernels, rows * used, &args)?;
+        items::run(device, kernels, items::INPUT, rows * used, &args)?;
     } else {
         let (rooms, vectors) = (table_bytes(gate) + FEW_WARPS * ROOM, rows.min(per_item));
         let passes = most_passes(most_shared(device), rooms, hidden, vectors);
@@ -249,7 +249,7 @@ pub fn run(
         device.launch(kernels, Kernel::HalfExpertsIn8, grid, threads, shared, &args)?;
     }
     if known.1 {
-        items::output(device, kernels, rows * used, &args)?;
+        items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
     } else {
         let grid = [hidden.div_ceil(16 * FEW_WARPS), most_items, 1];
         let shared = table_bytes(down) + FEW_WARPS * ROOM;

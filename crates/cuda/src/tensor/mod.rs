@@ -37,7 +37,7 @@ const MANY_VECTORS: usize = 64;
 pub const FEW: usize = 16;
 
 /// Shared memory that a warp has for pieces of weights.
-pub const ROOM: usize = 16 * 2 * (256 + 16);
+pub const ROOM: usize = 2 * tile_bytes(Format::Q8_0);
 /// Shared memory that kernels for few vectors have without asking, and that counts: short lists.
 pub const STATIC_SHARED: usize = 256;
 /// As much as they may ask for on every card.
@@ -45,22 +45,28 @@ pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
 /// Shared memory of 256 columns of a vector beside a piece of weights.
 pub const NEAR_LINE: usize = 512 + 16;
 
-/// Bytes of a block of columns of a row, codes and scales, where they wait in shared memory.
-const ENCODED: [(Format, usize); 8] = [
-    (Format::F16, 512),
-    (Format::Q8_0, 256 + 16),
-    (Format::Fp8Block, 256),
-    (Format::Mxfp4, 128 + 8),
-    (Format::Fp4Block, 128 + 8),
-    (Format::Iq2Xxs, 64 + 8),
-    (Format::Q2K, 64 + 20),
-    (Format::Q4K, 128 + 16),
-];
+/// Rows of a tile of weights, as they lie in memory and wait in shared memory: codes of a block of columns, then scales.
+pub const TILE: usize = 16;
+
+/// Bytes of a tile; 0 of a format that has none.
+pub const fn tile_bytes(format: Format) -> usize {
+    let row = match format {
+        Format::F16 => 512,
+        Format::Q8_0 => 256 + 16,
+        Format::Fp8Block => 256,
+        Format::Mxfp4 | Format::Fp4Block => 128 + 8,
+        Format::Iq2Xxs => 64 + 8,
+        Format::Q2K => 64 + 20,
+        Format::Q4K => 128 + 16,
+        _ => 0,
+    };
+    TILE * row
+}
 
 /// Shared memory of a block that takes `vectors` vectors: a block of columns of its rows and of the vectors.
 pub fn many_shared(format: u32, vectors: usize) -> usize {
-    let encoded = ENCODED.iter().find(|(known, _)| *known as u32 == format);
-    MANY_ROWS * encoded.map_or(0, |(_, bytes)| *bytes) + vectors * BLOCK * size_of::<u16>()
+    let known = Format::ALL.into_iter().find(|known| *known as u32 == format);
+    MANY_ROWS / TILE * known.map_or(0, tile_bytes) + vectors * BLOCK * size_of::<u16>()
 }
 
 /// Shared memory of the table that a format is decoded with.

@@ -38,7 +38,15 @@ template <int F> struct OnePiece {
     uint4 a[4], b[4];
     u32 scales[4]; // of the first two runs, a's and b's, and of the others; 16 times what they are
 
-    // `codes` and `scales_at` are the lane's places in the room. Chunks trade places in odd rows.
+    // The piece that was asked for, when it has come; the warp's room is free for the next. `codes` and `scales_at` are
+    // the lane's places in it. Chunks trade places in odd rows.
+    __device__ __forceinline__ void take(u32 room, u32 codes, u32 scales_at) {
+        copies_arrived();
+        __syncwarp();
+        load(room, codes, scales_at);
+        __syncwarp();
+    }
+
     __device__ __forceinline__ void load(u32 room, u32 codes, u32 scales_at) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
@@ -91,10 +99,7 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     OnePiece<F> piece;
     // Takes the k-th piece of an item into registers, and asks for the next.
     auto take = [&] {
-        copies_arrived();
-        __syncwarp();
-        piece.load(room, codes, scales);
-        __syncwarp();
+        piece.take(room, codes, scales);
         u32 next = k / pieces * TILE_BYTES<F> + k % pieces * PIECE_ROW;
         at = vector + segment * (2 * SEGMENT) + (k - 1) * (SEGMENT / pieces);
         last = k == (2 * segment + 2 > blocks ? pieces : 2 * pieces);

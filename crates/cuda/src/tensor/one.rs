@@ -3,16 +3,16 @@
 
 use ds4_quant::Format;
 
-use super::{BLOCK, ENCODED, FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, place, segments};
+use super::{
+    BLOCK, FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, TILE, place, segments, tile_bytes,
+};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     options::CudaError,
 };
 
-/// Rows of a tile.
-pub const TILE: usize = 16;
 /// What a warp has for a piece of weights.
-const PIECE_ROOM: usize = TILE * (256 + 16);
+pub const PIECE_ROOM: usize = tile_bytes(Format::Q8_0);
 /// Blocks that a multiprocessor holds at a time.
 const RESIDENT: usize = 2;
 
@@ -49,7 +49,7 @@ pub struct OneList {
 impl OneList {
     /// The list for a card of so many multiprocessors, if the kernel knows all products.
     pub fn new(products: &[HalfProduct], multiprocessors: usize) -> Option<OneList> {
-        let known = |p: &HalfProduct| p.x != 0 && tile_bytes(p).is_some();
+        let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
         if products.len() > MOST_PRODUCTS || !products.iter().all(known) {
             return None;
         }
@@ -82,7 +82,7 @@ impl OneProduct {
         let (far, step) = (FEW_WARPS / segments, FEW_WARPS % segments);
         // The last segment of a row may have one block of columns only.
         let (onward, short) = (far * columns + 2 * step, 2 * segments - columns);
-        let bytes = |blocks| (tile_bytes(&of).unwrap_or(0) * blocks) as u32;
+        let bytes = |blocks| (tile(&of).unwrap_or(0) * blocks) as u32;
         OneProduct {
             of,
             tiles: tiles as u32,
@@ -101,12 +101,12 @@ fn nowhere() -> OneProduct {
     none
 }
 
-/// Bytes of a block of columns of 16 rows, in a format that the kernel knows.
-pub fn tile_bytes(p: &HalfProduct) -> Option<usize> {
-    let (_, bytes) = ENCODED.iter().find(|(format, _)| {
-        [Format::Q8_0, Format::F16].contains(format) && *format as u32 == p.product.format()
-    })?;
-    Some(TILE * bytes)
+/// Bytes of a tile of a product, if the kernel knows its format.
+pub fn tile(p: &HalfProduct) -> Option<usize> {
+    let known = [Format::Q8_0, Format::F16].into_iter();
+    known
+        .map(|format| (format as u32, tile_bytes(format)))
+        .find_map(|(format, bytes)| (format == p.product.format()).then_some(bytes))
 }
 
 /// Blocks of a product, each of which takes so many tiles.
@@ -140,7 +140,7 @@ pub fn share_out(
         }
         let larger = products.iter().zip(&shares).enumerate().filter_map(|(i, (p, share))| {
             let next = larger(p, *share).filter(|next| fits(p, *next))?;
-            Some((next * tile_bytes(p)? * p.product.cols() as usize, i, next))
+            Some((next * tile(p)? * p.product.cols() as usize, i, next))
         });
         let Some((_, i, next)) = larger.min() else { return shares };
         shares[i] = next;

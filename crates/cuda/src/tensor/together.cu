@@ -45,10 +45,7 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
     OnePiece<F> piece;
     // Takes the k-th piece of an item into registers, and asks for the next.
     auto take = [&] {
-        copies_arrived();
-        __syncwarp();
-        piece.load(room, codes, scales);
-        __syncwarp();
+        piece.take(room, codes, scales);
         u32 next = k / pieces * TILE_BYTES<F> + k % pieces * PIECE_ROW;
         at = vectors + g * line + within * (2 * SEGMENT) + t * 32 + (k - 1) * (SEGMENT / pieces);
         last = k == count;

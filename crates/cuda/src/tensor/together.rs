@@ -1,8 +1,8 @@
 //! A few rows: products of Q8_0 and halves in one launch, where blocks of a cluster share the columns.
 
 use super::{
-    FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, SEGMENT,
-    one::{TILE, blocks_of, share_out, tile_bytes},
+    FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, SEGMENT, TILE,
+    one::{PIECE_ROOM, blocks_of, share_out, tile},
     place, segments,
 };
 use crate::{
@@ -17,7 +17,7 @@ const SEGMENTS: usize = 2;
 /// Blocks that a multiprocessor holds at a time.
 const RESIDENT: usize = 2;
 /// Shared memory of a block whatever it does: its warps' pieces, and the box where sums are counted.
-const ALWAYS: usize = FEW_WARPS * TILE * (256 + 16) + 16;
+const ALWAYS: usize = FEW_WARPS * PIECE_ROOM + 16;
 
 /// A product, and how its work is shared out.
 #[repr(C)]
@@ -54,7 +54,7 @@ pub struct TogetherList {
 impl TogetherList {
     /// The list for a card, if it has clusters and the kernels know all products.
     pub fn new(card: &DeviceInfo, products: &[HalfProduct]) -> Option<TogetherList> {
-        let known = |p: &HalfProduct| p.x != 0 && tile_bytes(p).is_some();
+        let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
         if !card.has_much_shared() || products.len() > MOST_PRODUCTS || !products.iter().all(known)
         {
             return None;

@@ -3,7 +3,7 @@
 
 use ds4_quant::Format;
 
-use super::{ENCODED, HalfProduct, MANY_ROWS, table_bytes};
+use super::{HalfProduct, MANY_ROWS, TILE, table_bytes, tile_bytes};
 use crate::{
     device::{Args, Device, DeviceInfo, Kernel, Kernels},
     matvec::{MatrixRef, ProductList, StackRef},
@@ -155,7 +155,7 @@ pub fn knows(format: u32) -> bool {
 
 /// Shared memory of a block.
 fn shared(format: Format) -> usize {
-    let bytes = ENCODED.iter().find(|(known, _)| *known == format).map_or(0, |(_, bytes)| *bytes);
+    let bytes = tile_bytes(format) / TILE;
     table_bytes(format as u32) + RING + DEPTH * ROWS * bytes
 }
 
