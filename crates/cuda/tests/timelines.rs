@@ -3,7 +3,13 @@
 
 mod card;
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use ds4_cpu::{Activations, CpuExecutor, CpuOptions};
 use ds4_cuda::{CudaExecutor, CudaOptions};
@@ -25,6 +31,7 @@ fn on_files(test: impl Fn(&str, CudaOptions)) {
     for (name, rounding) in MODELS.into_iter().zip([Rounding::Official, Rounding::Plain]) {
         for fast in [false, true] {
             let options = CudaOptions { rounding, fast, boundary: 256, ..CudaOptions::default() };
+            eprintln!("{name}, fast {fast}");
             test(name, options);
         }
     }
@@ -182,12 +189,16 @@ fn rounds_that_begin_and_end_anywhere_change_nothing() {
 
 /// A file whose embedding of `token` is not a number, opened. The file itself may go.
 fn damaged(name: &str, token: usize) -> Arc<Model> {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
     let mut bytes = fs::read(card::file(name)).unwrap();
     let model = card::model(name);
     let row = model.weights.embedding.row(token);
     let at = bytes.windows(row.len()).position(|window| window == row).unwrap();
     bytes[at..at + row.len()].fill(0xff);
-    let path = std::env::temp_dir().join(format!("damaged-{}-{name}", std::process::id()));
+    // Two tests may be at it at the same time.
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let path =
+        std::env::temp_dir().join(format!("damaged-{}-{number}-{name}", std::process::id()));
     fs::write(&path, bytes).unwrap();
     let model = Arc::new(Model::open(&path).unwrap());
     fs::remove_file(&path).unwrap();
