@@ -34,6 +34,7 @@ const HOT: &[&str] = &[
     "keep_rows",
     "settle_rows",
     "half_products_1",
+    "half_queries_1",
     "half_products_8",
     "half_products_8_q8",
     "half_products_together_8",

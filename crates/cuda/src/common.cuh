@@ -60,6 +60,17 @@ __device__ __forceinline__ void enter() {
     await();
 }
 
+// A kernel may also work beside those before it: where all that it needs was there when one of them invited, and those
+// between them invite as soon as they begin, it begins when its input is there. It waits at its end only, so that
+// whoever waits for it has waited for all.
+__device__ __forceinline__ void await_unless(u32 beside) {
+    if (!beside) await();
+}
+
+__device__ __forceinline__ void await_if(u32 beside) {
+    if (beside) await();
+}
+
 // Blocks that all begin at once wait for their input, and do everything once for nothing, in pass 0: then the
 // instructions are near in pass 1, when time counts, which else come from far away, a few at a time. For cards from
 // 10.0 on the assembler lacks the registers, before 9.0 kernels do not overlap.

@@ -12,7 +12,7 @@ use crate::{
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
     scratch::{Floats, Room, Scratch},
-    tensor::{self, HalfProduct, HalfProductList},
+    tensor::{self, HalfProduct, HalfProductList, OneList, OneNorm},
     upload::{Cut, Job, upload},
 };
 
@@ -64,6 +64,27 @@ impl Products {
     }
 }
 
+/// What the low-rank query of a row alone is multiplied with.
+pub struct Alone {
+    /// Where compressed rows are chosen: the indexer's matrix.
+    pub index: Option<OneList>,
+    /// The heads' matrix.
+    pub heads: OneList,
+}
+
+impl Alone {
+    /// From the products of the heads and, where there is one, of the indexer.
+    fn new(products: &[HalfProduct], norm: OneNorm, multiprocessors: usize) -> Option<Alone> {
+        let list = |&product: &HalfProduct| OneList::normed(product, norm, multiprocessors);
+        let (heads, index) = products.split_first()?;
+        let index = match index.first() {
+            Some(index) => Some(list(index)?),
+            None => None,
+        };
+        Some(Alone { index, heads: list(heads)? })
+    }
+}
+
 /// One layer.
 pub struct Layer {
     /// Around attention.
@@ -74,6 +95,8 @@ pub struct Layer {
     pub inputs: Products,
     /// Everything that the low-rank query is multiplied with, for each slice of a round.
     pub queries: Vec<Products>,
+    /// The same for a row alone, where there are kernels for it.
+    pub alone: Option<Alone>,
     /// The groups' output matrices.
     pub low: Products,
     /// The output matrix.
@@ -402,12 +425,17 @@ impl<'a> Loader<'a> {
             }
             None => None,
         };
-        let queries = (0..room.rows).step_by(room.slice).map(|first| {
+        let from = |first: usize| -> Vec<HalfProduct> {
             let x = s.qr + (4 * first * c.q_rank) as u64;
             let half = if qr_half == 0 { 0 } else { qr_half + (2 * first * c.q_rank) as u64 };
             let of = |&(matrix, y)| HalfProduct::new(Product::new(matrix, x, y), half);
-            self.products(&queries.iter().map(of).collect::<Vec<_>>())
-        });
+            queries.iter().map(of).collect()
+        };
+        let qr_norm = self.put(q_a_norm)?;
+        let norm = OneNorm::new(s.qr, qr_norm, c.rms_eps);
+        let multiprocessors = self.device.info().multiprocessors;
+        let alone = if self.fast { Alone::new(&from(0), norm, multiprocessors) } else { None };
+        let queries = (0..room.rows).step_by(room.slice).map(|first| self.products(&from(first)));
         let queries = queries.collect::<Result<Vec<_>, _>>()?;
         let low = Product::grouped(self.matrix(output_a)?, s.heads, s.low, c.o_groups);
         let mut low = HalfProduct::new(low, s.halves.heads);
@@ -439,12 +467,13 @@ impl<'a> Loader<'a> {
             ffn_hc: self.hyper(&layer.ffn_hc, &layer.ffn_norm)?,
             inputs: self.products(&inputs)?,
             queries,
+            alone,
             low: self.products(&[low])?,
             output: self.products(&[output])?,
             router: self.products(&[router])?,
             router_format,
             shared_output: self.products(&[shared_output])?,
-            qr_norm: self.put(q_a_norm)?,
+            qr_norm,
             kv_norm: self.put(kv_norm)?,
             sinks: self.put(sinks)?,
             compressor,

@@ -35,6 +35,7 @@ kernels! {
     Products1 = "products_1",
     Products8 = "products_8",
     HalfProducts1 = "half_products_1",
+    HalfQueries1 = "half_queries_1",
     HalfProducts8 = "half_products_8",
     HalfProducts8Q8 = "half_products_8_q8",
     HalfProducts16 = "half_products_16",

@@ -32,7 +32,7 @@ struct KeepArgs {
     u32 window_depth, q_rank, ratio, windows; // the ratio: a power of two
     u32 turn, compressed_turn;
     float eps;
-    u32 unused;
+    u32 beside;  // 1: the low-rank query is left to whoever multiplies with it, who began before
     u16 *half;   // [rows][q_rank], or null: qr as halves
     u8 *waiting; // [rows]: the round's rows of the window; null where all go into the rings at once
 };
@@ -58,15 +58,18 @@ __device__ __forceinline__ void load_some(float (&x)[ABREAST], const float *from
     for (u32 k = 0; k < ABREAST; k++) x[k] = i + k * KEEPERS < n ? from[i + k * KEEPERS] : 0.0f;
 }
 
-// Asks for weights of a norm, each for the thread that will use it.
-__device__ __forceinline__ void ask_for_norm(float *to, const float *from, u32 n) {
+// Asks for weights of a norm, or for what they are for, each for the thread that will use it.
+__device__ __forceinline__ void ask_for_norm(u32 to, const float *from, u32 n) {
     for (u32 i = threadIdx.x; i < n; i += blockDim.x)
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to + i)), "l"(from + i) : "memory");
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to + 4 * i), "l"(from + i) : "memory");
 }
+
+// What n values with so many squares in all threads are multiplied with.
+__device__ __forceinline__ float inverse_rms(float squares, u32 n, float eps, float *shared32) { return 1.0f / sqrtf(block_sum(squares, shared32) / (float)n + eps); }
 
 // Waits for them, and for the squares of the row's values.
 __device__ __forceinline__ float norm_scale(float squares, u32 n, float eps, float *shared32) {
-    float scale = 1.0f / sqrtf(block_sum(squares, shared32) / (float)n + eps);
+    float scale = inverse_rms(squares, n, eps, shared32);
     asm volatile("cp.async.wait_all;" ::: "memory");
     return scale;
 }
@@ -211,12 +214,12 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
         }
         target = page_row(row.pages, a.ratio, (u32)c.row_at, own / a.ratio, c.format.bytes);
         if (threadIdx.x < c.format.rope / 2) turn = a.turns[((u64)r * 4 + a.compressed_turn) * (c.format.rope / 2) + threadIdx.x];
-        ask_for_norm(weight, c.norm, dim);
+        ask_for_norm(shared_address(weight), c.norm, dim);
     }
     u32 count = position + 1 - first;
     bool few = ends && count <= FEW_POOLED && dim <= FEW_VALUES * KEEPERS;
 #pragma unroll 1
-    for (u32 pass = few ? first_pass() : 1; pass < 2; pass++) {
+    for (u32 pass = few && !a.beside ? first_pass() : 1; pass < 2; pass++) {
         // Nothing that follows from them is kept from one pass to the next.
         asm volatile("" : "+r"(r), "+r"(dim));
         HeldToken held[FEW_POOLED - 1] = {}, last = {};
@@ -225,7 +228,7 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
             if (ends) __syncthreads();
             // What was kept before this round lies there already, and only the last token can come late.
             if (few) hold_tokens(held, tokens, count - 1, dim, false);
-            await();
+            await_unless(a.beside);
             if (few) {
                 if (row.before) hold_tokens(held, tokens, count - 1, dim, true);
 #pragma unroll
@@ -254,18 +257,18 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
     }
 }
 
-// Jobs for every row: the low-rank query, the key/value row, and up to two compressors. What depends on no kernel
-// before is asked for ahead: weights, and what the host tells of the round. What a rehearsal packs goes where its
-// values lie, which it spoils.
+// Jobs for every row: the low-rank query, unless others see to it, the key/value row, and up to two compressors. What
+// depends on no kernel before is asked for ahead: weights, and what the host tells of the round. What a rehearsal packs
+// goes where its values lie, which it spoils.
 extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a) {
     extern __shared__ float v[];
     __shared__ float shared32[32];
     invite();
-    u32 r = blockIdx.x;
+    u32 r = blockIdx.x, job = blockIdx.y + a.beside;
     const Row row = a.rows[r];
-    if (blockIdx.y == 0) {
+    if (job == 0) {
         float *qr = a.qr + (u64)r * a.q_rank, x[ABREAST];
-        ask_for_norm(v, a.qr_norm, a.q_rank);
+        ask_for_norm(shared_address(v), a.qr_norm, a.q_rank);
 #pragma unroll 1
         for (u32 pass = first_pass(); pass < 2; pass++) {
             u32 rank = pass ? a.q_rank : 0;
@@ -289,16 +292,16 @@ extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a)
                 }
             }
         }
-    } else if (blockIdx.y == 1) {
+    } else if (job == 1) {
         u8 *target = a.waiting ? a.waiting + (u64)r * a.format.bytes : kept_row(a, row);
         float2 turn = make_float2(1.0f, 0.0f);
         if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
-        ask_for_norm(v + a.format.values, a.kv_norm, a.format.values);
+        ask_for_norm(shared_address(v + a.format.values), a.kv_norm, a.format.values);
 #pragma unroll 1
-        for (u32 pass = first_pass(); pass < 2; pass++) {
+        for (u32 pass = a.beside ? 1 : first_pass(); pass < 2; pass++) {
             if (pass) {
                 __syncthreads();
-                await();
+                await_unless(a.beside);
             }
             for (u32 i = threadIdx.x; i < a.format.values; i += ABREAST * KEEPERS) {
                 float x[ABREAST];
@@ -311,8 +314,9 @@ extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a)
             pack_attention(v, a.format, pass ? target : (u8 *)v);
         }
     } else {
-        keep_pending(a, a.compressors[blockIdx.y - 2], row, v, shared32);
+        keep_pending(a, a.compressors[job - 2], row, v, shared32);
     }
+    await_if(a.beside);
 }
 
 // Takes the rows of a round that have waited into the rings: of each slot as many as a ring holds.

@@ -133,8 +133,8 @@ pub struct KeepArgs {
     pub compressed_turn: u32,
     /// Of the norms.
     pub eps: f32,
-    /// Padding.
-    pub unused: u32,
+    /// 1: the low-rank query is left to those who multiply with it, beside whom this works.
+    pub beside: u32,
     /// The same as halves, or 0.
     pub half: u64,
     /// `[rows]`: the round's rows of the window; 0 where all go into the rings at once.
@@ -157,7 +157,8 @@ pub fn keep(
     let values =
         args.compressors.iter().map(|c| c.format.values).fold(args.format.values, u32::max);
     let shared = 4 * args.q_rank.max(2 * values) as usize;
-    device.launch(kernels, Kernel::KeepRows, [rows, 2 + compressors, 1], 256, shared, args)
+    let jobs = 2 + compressors - args.beside as usize;
+    device.launch(kernels, Kernel::KeepRows, [rows, jobs, 1], 256, shared, args)
 }
 
 /// Takes rows that have waited into the rings. `rows` and `args` mean the whole round, whose every slice

@@ -51,13 +51,14 @@ impl Launches<'_> {
         config.window + compressed
     }
 
-    /// Chooses the compressed rows that `count` rows of a slice from `first` on attend to.
+    /// Chooses the compressed rows that `count` rows of a slice from `first` on attend to; `beside`: what is launched
+    /// next works beside the choice.
     pub fn choose(
         &self,
         of: &LayerShape,
         slice: Slice,
-        first: usize,
-        count: usize,
+        (first, count): (usize, usize),
+        beside: bool,
     ) -> Result<(), CudaError> {
         let (config, s) = (&self.model.config, self.scratch);
         let (index, format) = (&config.indexer, self.shape.formats.index);
@@ -110,7 +111,7 @@ impl Launches<'_> {
             capacity,
             top_k,
             first: first as u32,
-            unused: 0,
+            beside: beside.into(),
         };
         indexer::choose(self.device, self.kernels, count, &top)
     }

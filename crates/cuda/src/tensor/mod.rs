@@ -10,7 +10,7 @@ mod together;
 pub mod wide;
 
 use ds4_quant::Format;
-use one::OneList;
+pub use one::{OneList, OneNorm};
 use together::TogetherList;
 
 use crate::{
@@ -280,13 +280,14 @@ unsafe impl Args for FewProductsArgs {}
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
         HalfProducts1, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
-        HalfProductsMany, HalfProductsTogether8, HalfProductsTogether16,
+        HalfProductsMany, HalfProductsTogether8, HalfProductsTogether16, HalfQueries1,
     };
     if wide::suits(device.info()) {
         wide::prepare(kernels)?;
     }
     [
         HalfProducts1,
+        HalfQueries1,
         HalfProducts8,
         HalfProducts8Q8,
         HalfProducts16,

@@ -15,9 +15,17 @@ struct OneProduct {
     u32 unused;
 };
 
+// What is multiplied where a block divides it by its root mean square first, as `keep_rows` does for several rows.
+struct OneNorm {
+    const float *x, *weight;
+    float eps;
+    u32 beside; // 1: it is there when the kernel begins
+};
+
 // Behind the last product come some whose first block no launch has.
 struct OneProductsArgs {
     OneProduct products[MOST_PRODUCTS];
+    OneNorm norm; // of the low-rank query
 };
 
 // What a warp has for its piece: 256 bytes of codes of each row, then the scales.
@@ -77,8 +85,53 @@ __device__ __forceinline__ void stage4(u32 at, float x) { asm volatile("st.share
 
 __device__ __forceinline__ void stage16(u32 at, uint4 x) { asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory"); }
 
-// What block `block` of a product does.
-template <int F> __device__ __forceinline__ void one_product(const OneProduct &p, u32 block, u32 rooms) {
+__device__ __forceinline__ void stage2(u32 at, u16 x) { asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"(x) : "memory"); }
+
+// The block's vector, as it lies in memory. By way of registers: who waits for a copy waits for those before it, too.
+__device__ __forceinline__ void stage_vector(const u16 *x, u32 chunks, u32 to) {
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < chunks; i += 4 * 32 * FEW_WARPS) {
+        uint4 part[4];
+#pragma unroll
+        for (u32 j = 0; j < 4; j++)
+            if (i + j * 32 * FEW_WARPS < chunks) part[j] = global16(x + (i + j * 32 * FEW_WARPS) * 8);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++)
+            if (i + j * 32 * FEW_WARPS < chunks) stage16(to + (i + j * 32 * FEW_WARPS) * 16, part[j]);
+    }
+}
+
+// A vector that must be divided by its root mean square; at `values` lie its values, behind them the norm's weights, of
+// each those that a thread asked for itself.
+__device__ __forceinline__ void stage_normed(const OneNorm &norm, u32 n, u32 values, u32 to) {
+    __shared__ float shared32[32];
+    float squares = 0.0f;
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < n; i += KEEPERS) {
+        float x = __uint_as_float(staged4(values + 4 * i));
+        squares = __fmaf_rn(x, x, squares);
+    }
+    float scale = inverse_rms(squares, n, norm.eps, shared32);
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < n; i += KEEPERS) stage2(to + 2 * i, half_of(__uint_as_float(staged4(values + 4 * i)) * scale * __uint_as_float(staged4(values + 4 * (n + i)))));
+}
+static_assert(KEEPERS == 32 * FEW_WARPS, "a sum of squares has one order");
+
+// Values that have just been made go there by way of registers: who waits for a copy waits for those before it, too.
+__device__ __forceinline__ void fetch_values(const float *x, u32 n, u32 values) {
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < n; i += ABREAST * KEEPERS) {
+        float some[ABREAST];
+#pragma unroll
+        for (u32 k = 0; k < ABREAST; k++) some[k] = i + k * KEEPERS < n ? __ldcg(x + i + k * KEEPERS) : 0.0f;
+#pragma unroll
+        for (u32 k = 0; k < ABREAST; k++)
+            if (i + k * KEEPERS < n) stage4(values + 4 * (i + k * KEEPERS), some[k]);
+    }
+}
+
+// What block `block` of a product does; NORMED: with the norm's vector.
+template <int F, bool NORMED> __device__ __forceinline__ void one_product(const OneProduct &p, const OneNorm &norm, u32 block, u32 rooms) {
     const u32 pieces = Widths<F>::codes / PIECE_ROW, runs = 4 / pieces;
     const Product &of = p.of.p;
     // The compiler has to know what all lanes of a warp have in common: it has registers of its own for that.
@@ -112,24 +165,30 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
         }
         if (!last || put + FEW_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
     };
+    u32 values = sums + p.tiles * segments * 64;
+    if (NORMED) {
+        ask_for_norm(values + 4 * of.m.cols, norm.weight, of.m.cols);
+        if (norm.beside) ask_for_norm(values, norm.x, of.m.cols);
+    }
     if (put < end) {
         ask_piece<F>(room + to, item + from);
         take();
+    } else if (NORMED) {
+        copies_arrived();
     }
-    const u16 *x = p.of.x;
-    if (of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
-    await();
-    invite();
-    // By way of registers: who waits for a copy waits for those before it, too.
-#pragma unroll 1
-    for (u32 i = threadIdx.x; i < blocks * 32; i += 4 * 32 * FEW_WARPS) {
-        uint4 part[4];
-#pragma unroll
-        for (u32 j = 0; j < 4; j++)
-            if (i + j * 32 * FEW_WARPS < blocks * 32) part[j] = global16(x + (i + j * 32 * FEW_WARPS) * 8);
-#pragma unroll
-        for (u32 j = 0; j < 4; j++)
-            if (i + j * 32 * FEW_WARPS < blocks * 32) stage16(vector + (i + j * 32 * FEW_WARPS) * 16, part[j]);
+    if constexpr (NORMED) {
+        if (!norm.beside) {
+            await();
+            invite();
+            fetch_values(norm.x, of.m.cols, values);
+        }
+        stage_normed(norm, of.m.cols, values, vector);
+    } else {
+        const u16 *x = p.of.x;
+        if (of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
+        await();
+        invite();
+        stage_vector(x, blocks * 32, vector);
     }
     __syncthreads();
     float sum[4] = {};
@@ -163,15 +222,27 @@ template <int F> __device__ __forceinline__ void one_product(const OneProduct &p
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_products_1(const __grid_constant__ OneProductsArgs a) {
-    extern __shared__ uint4 shared_memory[];
+template <bool NORMED> __device__ __forceinline__ void one_of_products(const OneProductsArgs &a, u32 rooms) {
     u32 i = 0;
 #pragma unroll
     for (u32 k = 1; k < MOST_PRODUCTS; k++) i += a.products[k].of.p.first_block <= blockIdx.x;
     const OneProduct &p = a.products[i];
     u32 block = blockIdx.x - p.of.p.first_block;
     if (p.of.p.m.format == Q8_0)
-        one_product<Q8_0>(p, block, shared_address(shared_memory));
+        one_product<Q8_0, NORMED>(p, a.norm, block, rooms);
     else
-        one_product<F16>(p, block, shared_address(shared_memory));
+        one_product<F16, NORMED>(p, a.norm, block, rooms);
+}
+
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_products_1(const __grid_constant__ OneProductsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    one_of_products<false>(a, shared_address(shared_memory));
+}
+
+// The queries, from the low-rank query.
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_queries_1(const __grid_constant__ OneProductsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    if (a.norm.beside) invite();
+    one_of_products<true>(a, shared_address(shared_memory));
+    await_if(a.norm.beside);
 }

@@ -28,11 +28,32 @@ struct OneProduct {
     unused: u32,
 }
 
+/// A vector that is divided by its root mean square before it is multiplied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneNorm {
+    /// The vector, as floats.
+    pub x: u64,
+    /// What it is multiplied with then.
+    pub weight: u64,
+    /// What is added to the mean of the squares.
+    pub eps: f32,
+    beside: u32,
+}
+
+impl OneNorm {
+    /// That of a vector.
+    pub fn new(x: u64, weight: u64, eps: f32) -> OneNorm {
+        OneNorm { x, weight, eps, beside: 0 }
+    }
+}
+
 /// A list as the kernel wants it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 struct OneProductsArgs {
     products: [OneProduct; MOST_PRODUCTS],
+    norm: OneNorm,
 }
 
 // SAFETY: mirrors the kernel's; what it names lives with the weights and the scratch.
@@ -41,6 +62,7 @@ unsafe impl Args for OneProductsArgs {}
 /// A list for one row.
 #[derive(Clone, Copy, Debug)]
 pub struct OneList {
+    kernel: Kernel,
     args: OneProductsArgs,
     blocks: usize,
     shared: usize,
@@ -61,17 +83,38 @@ impl OneList {
         let mut placed = products.to_vec();
         let mut each = tiles.iter();
         let blocks = place(&mut placed, |p| each.next().map_or(0, |tiles| blocks_of(p, *tiles)));
-        let mut args = OneProductsArgs { products: [nowhere(); MOST_PRODUCTS] };
+        let mut args =
+            OneProductsArgs { products: [nowhere(); MOST_PRODUCTS], norm: OneNorm::default() };
         for ((to, of), tiles) in args.products.iter_mut().zip(placed).zip(tiles) {
             *to = OneProduct::new(of, tiles);
         }
-        Some(OneList { args, blocks, shared })
+        Some(OneList { kernel: Kernel::HalfProducts1, args, blocks, shared })
+    }
+
+    /// The list of one product whose blocks divide its vector by its root mean square, if there is room.
+    pub fn normed(
+        product: HalfProduct,
+        norm: OneNorm,
+        multiprocessors: usize,
+    ) -> Option<OneList> {
+        let OneList { args, blocks, shared, .. } = OneList::new(&[product], multiprocessors)?;
+        // The vector's values and what they are multiplied with.
+        let shared = shared + 2 * size_of::<f32>() * product.product.cols() as usize;
+        let args = OneProductsArgs { norm, ..args };
+        let list = OneList { kernel: Kernel::HalfQueries1, args, blocks, shared };
+        (shared <= MOST_SHARED).then_some(list)
+    }
+
+    /// The same beside the kernels before it: its input was there before the first of them began.
+    pub fn beside(mut self) -> OneList {
+        self.args.norm.beside = 1;
+        self
     }
 
     /// Does the products.
     pub fn multiply(&self, device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
         let (grid, threads) = ([self.blocks, 1, 1], 32 * FEW_WARPS as u32);
-        device.launch(kernels, Kernel::HalfProducts1, grid, threads, self.shared, &self.args)
+        device.launch(kernels, self.kernel, grid, threads, self.shared, &self.args)
     }
 }
 
