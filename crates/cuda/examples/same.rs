@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (at_a_time, sessions) in [(1, 1), (2, 1), (3, 1), (7, 1), (1, 2), (1, 4), (1, 5), (1, 16)] {
         let got = among(&mut cuda, slot, last, at_a_time, sessions)?;
         let rows = got.chunks(model.config.vocab).zip(want.chunks(model.config.vocab));
-        let equal = |(a, b): (&[f32], &[f32])| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+        let equal =
+            |(a, b): (&[f32], &[f32])| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
         let differ: Vec<usize> =
             rows.enumerate().filter(|(_, pair)| !equal(*pair)).map(|(i, _)| i).collect();
         println!("{at_a_time} at a time, {sessions} sessions: differ {differ:?}");
@@ -59,7 +60,8 @@ fn among(
     let (mut all, mut logits) = (Vec::new(), Logits::default());
     for (mine, others) in tokens.chunks(at_a_time).zip(turned.chunks(at_a_time)) {
         // The session that is looked at is the last.
-        let of = |i: usize| if i + 1 == sessions { (mine, Want::All) } else { (others, Want::Last) };
+        let of =
+            |i: usize| if i + 1 == sessions { (mine, Want::All) } else { (others, Want::Last) };
         let feeds: Vec<Feed<'_>> = slots
             .iter()
             .enumerate()

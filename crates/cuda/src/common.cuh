@@ -60,17 +60,6 @@ __device__ __forceinline__ void enter() {
     await();
 }
 
-// A kernel may also work beside those before it: where all that it needs was there when one of them invited, and those
-// between them invite as soon as they begin, it begins when its input is there. It waits at its end only, so that
-// whoever waits for it has waited for all.
-__device__ __forceinline__ void await_unless(u32 beside) {
-    if (!beside) await();
-}
-
-__device__ __forceinline__ void await_if(u32 beside) {
-    if (beside) await();
-}
-
 // Blocks that all begin at once wait for their input, and do everything once for nothing, in pass 0: then the
 // instructions are near in pass 1, when time counts, which else come from far away, a few at a time. For cards from
 // 10.0 on the assembler lacks the registers, before 9.0 kernels do not overlap.
@@ -257,65 +246,6 @@ __device__ __forceinline__ void hadamard(float *v, u32 n) {
     float norm = hadamard_norm(n);
     for (u32 i = threadIdx.x; i < n; i += blockDim.x) v[i] *= norm;
     __syncthreads();
-}
-
-__device__ __forceinline__ void store_plain(const float *v, u32 n, u8 *row) {
-    for (u32 i = threadIdx.x; i < n; i += blockDim.x) ((float *)row)[i] = v[i];
-}
-
-// Encodes a key/value row: a warp takes a group of 64 codes.
-__device__ __forceinline__ void pack_attention(const float *v, const RowFormat f, u8 *row) {
-    if (f.plain) return store_plain(v, f.values, row);
-    u32 lane = threadIdx.x % 32, warps = blockDim.x / 32, groups = (f.nope + 63) / 64;
-    for (u32 g = threadIdx.x / 32; g < groups; g += warps) {
-        u32 a = g * 64 + lane, b = a + 32;
-        float x = a < f.nope ? v[a] : 0.0f, y = b < f.nope ? v[b] : 0.0f;
-        float largest = fmaxf(warp_largest(x), warp_largest(y));
-        u32 scale = kv_scale(largest);
-        float inverse = e8m0_inverse(scale);
-        if (a < f.nope) row[a] = (u8)f32_to_e4m3(x * inverse);
-        if (b < f.nope) row[b] = (u8)f32_to_e4m3(y * inverse);
-        if (lane == 0) row[f.nope + g] = (u8)scale;
-    }
-    for (u32 i = f.nope + groups + threadIdx.x; i < f.rope_at; i += blockDim.x) row[i] = 0;
-    for (u32 i = threadIdx.x; i < f.rope; i += blockDim.x)
-        ((u16 *)(row + f.rope_at))[i] = f32_to_f16(v[f.nope + i]);
-}
-
-// Encodes an index row, which is rotated first: one warp has all of it, of each group of 32 codes one to a lane,
-// and waits for no other.
-__device__ __forceinline__ void pack_index(const float *v, const RowFormat f, u8 *row) {
-    if (f.plain) return store_plain(v, f.values, row);
-    if (threadIdx.x >= 32) return;
-    u32 lane = threadIdx.x, groups = f.values / 32;
-    float x[4], norm = hadamard_norm(f.values);
-#pragma unroll
-    for (u32 g = 0; g < 4; g++) x[g] = g < groups ? v[g * 32 + lane] : 0.0f;
-#pragma unroll
-    for (u32 stride = 1; stride < 32; stride *= 2)
-#pragma unroll
-        for (u32 g = 0; g < 4; g++) {
-            float other = __shfl_xor_sync(FULL, x[g], stride);
-            x[g] = lane & stride ? other - x[g] : x[g] + other;
-        }
-#pragma unroll
-    for (u32 step = 1; step < 4; step *= 2)
-#pragma unroll
-        for (u32 g = 0; g < 4; g++)
-            if (!(g & step) && step < groups) {
-                float low = x[g], high = x[g + step];
-                x[g] = low + high, x[g + step] = low - high;
-            }
-#pragma unroll
-    for (u32 g = 0; g < 4; g++) {
-        if (g >= groups) continue;
-        float y = x[g] * norm;
-        u32 scale = fp4_scale(warp_largest(y));
-        u32 code = f32_to_e2m1(y * e8m0_inverse(scale));
-        u32 next = __shfl_down_sync(FULL, code, 1);
-        if (lane % 2 == 0) row[g * 16 + lane / 2] = (u8)(code | next << 4);
-        if (lane == 0) row[f.values / 2 + g] = (u8)scale;
-    }
 }
 
 // Four neighbouring values of a packed attention row as they lie there: two loads whatever they are, so

@@ -12,7 +12,7 @@ use crate::{
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
     scratch::{Floats, Room, Scratch},
-    tensor::{self, HalfProduct, HalfProductList, OneList, OneNorm},
+    tensor::{self, HalfProduct, HalfProductList, OneNorm, OneQueries},
     upload::{Cut, Job, upload},
 };
 
@@ -64,27 +64,6 @@ impl Products {
     }
 }
 
-/// What the low-rank query of a row alone is multiplied with.
-pub struct Alone {
-    /// Where compressed rows are chosen: the indexer's matrix.
-    pub index: Option<OneList>,
-    /// The heads' matrix.
-    pub heads: OneList,
-}
-
-impl Alone {
-    /// From the products of the heads and, where there is one, of the indexer.
-    fn new(products: &[HalfProduct], norm: OneNorm, multiprocessors: usize) -> Option<Alone> {
-        let list = |&product: &HalfProduct| OneList::normed(product, norm, multiprocessors);
-        let (heads, index) = products.split_first()?;
-        let index = match index.first() {
-            Some(index) => Some(list(index)?),
-            None => None,
-        };
-        Some(Alone { index, heads: list(heads)? })
-    }
-}
-
 /// One layer.
 pub struct Layer {
     /// Around attention.
@@ -95,8 +74,8 @@ pub struct Layer {
     pub inputs: Products,
     /// Everything that the low-rank query is multiplied with, for each slice of a round.
     pub queries: Vec<Products>,
-    /// The same for a row alone, where there are kernels for it.
-    pub alone: Option<Alone>,
+    /// The same for a row alone, where there is a kernel for it.
+    pub alone: Option<OneQueries>,
     /// The groups' output matrices.
     pub low: Products,
     /// The output matrix.
@@ -432,9 +411,8 @@ impl<'a> Loader<'a> {
             queries.iter().map(of).collect()
         };
         let qr_norm = self.put(q_a_norm)?;
-        let norm = OneNorm::new(s.qr, qr_norm, c.rms_eps);
-        let multiprocessors = self.device.info().multiprocessors;
-        let alone = if self.fast { Alone::new(&from(0), norm, multiprocessors) } else { None };
+        let norm = OneNorm { x: s.qr, weight: qr_norm, eps: c.rms_eps, unused: 0 };
+        let alone = OneQueries::new(self.device.info(), &from(0), norm).filter(|_| self.fast);
         let queries = (0..room.rows).step_by(room.slice).map(|first| self.products(&from(first)));
         let queries = queries.collect::<Result<Vec<_>, _>>()?;
         let low = Product::grouped(self.matrix(output_a)?, s.heads, s.low, c.o_groups);

@@ -22,8 +22,6 @@ struct AttendArgs {
     u16 *half;         // [rows][heads][head_dim], or null: out as halves
     u32 *arrivals;     // of the parts of a row's heads; zero between launches
     const u8 *waiting; // [rows]: the round's rows of the window; null where all are in the ring
-    u32 queries_last;  // 1: no queries are there before the choice is
-    u32 unused;
 };
 
 struct Sight {

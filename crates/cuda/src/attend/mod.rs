@@ -72,10 +72,6 @@ pub struct AttendArgs {
     pub arrivals: u64,
     /// `[rows]`: the round's rows of the window; 0 where all are in the ring.
     pub waiting: u64,
-    /// 1: no queries are there before the choice is.
-    pub queries_last: u32,
-    /// Padding.
-    pub unused: u32,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.

@@ -230,8 +230,6 @@ fn bring(device: &Device, round: &Round, packed: [Vec<Vec<u8>>; 2]) -> OnTheCard
         half: half.address(),
         arrivals: arrivals.address(),
         waiting: 0,
-        queries_last: 0,
-        unused: 0,
     };
     let apart = AttendArgs { rows: rows[1], waiting: upload(&waiting), ..args };
     memory.push(partial);

@@ -22,7 +22,7 @@ static const u32 TOGETHER_SHARED = 103408;
 static_assert(sizeof(TogetherShared) <= TOGETHER_SHARED, "shared memory of attention");
 
 // When it is known where a row lies and that it lies there: from the beginning, when the kernels before the
-// choice are done, or when the choice is made. Where queries come last, nothing is known between these.
+// choice are done, or when the choice is made.
 static const u32 AT_ONCE = 0, WHEN_KEPT = 1, WHEN_CHOSEN = 2;
 
 __device__ __forceinline__ u32 known_when(const AttendArgs &a, const Row &row, const Sight &s, u32 index) {
@@ -48,12 +48,12 @@ __device__ __forceinline__ void chosen_places(const AttendArgs &a, const Row &ro
     u32 shift = __popc(PAGE_TOKENS / a.ratio - 1), index[2];
     const u8 *pages[2];
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) index[i] = passes[i] >> WHEN_CHOSEN && !places[i] ? __ldcg(chosen + 32 * i) : 0;
+    for (u32 i = 0; i < 2; i++) index[i] = passes[i] >> WHEN_CHOSEN ? __ldcg(chosen + 32 * i) : 0;
 #pragma unroll
     for (u32 i = 0; i < 2; i++) pages[i] = row.pages[index[i] >> shift];
 #pragma unroll
     for (u32 i = 0; i < 2; i++)
-        if (passes[i] >> WHEN_CHOSEN && !places[i]) places[i] = pages[i] + a.row_at + (u64)(index[i] & ((1u << shift) - 1)) * ROW_BYTES;
+        if (passes[i] >> WHEN_CHOSEN) places[i] = pages[i] + a.row_at + (u64)(index[i] & ((1u << shift) - 1)) * ROW_BYTES;
 }
 
 // Brings near what may be chosen, where that is not much more than what will be. A row begins anywhere in a line.
@@ -113,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
     const Row row = a.rows[r];
     const Sight sees = sight(a, row.position, SPAN);
     u32 visible = sees.window_rows + sees.compressed, tiles = (visible + SPAN - 1) / SPAN;
-    bool busy = tile < tiles, queries_last = sees.chosen && a.queries_last;
+    bool busy = tile < tiles;
     if (threadIdx.x == 0) {
         open_box(&t.sums_box, tiles * 2048);
         open_box(&t.met_box, tiles * 64);
@@ -128,13 +128,13 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 when = busy ? known_when(a, row, sees, first + 32 * i) : AT_ONCE;
+        passes[i] = 1 << AT_ONCE | 1 << when;
         places[i] = busy && when != WHEN_CHOSEN ? row_place(a, row, sees, r, first + 32 * i) : nullptr;
-        passes[i] = 1 << AT_ONCE | 1 << (when == WHEN_KEPT && queries_last ? WHEN_CHOSEN : when);
     }
     // The choice lets this kernel begin when all before the choice is done: where rows are chosen, only the choice
-    // has to be waited for. Unless the queries are made beside it.
+    // has to be waited for.
 #pragma unroll 1
-    for (u32 now = AT_ONCE; now <= WHEN_CHOSEN; now += queries_last ? WHEN_CHOSEN : 1) {
+    for (u32 now = AT_ONCE; now <= WHEN_CHOSEN; now++) {
         if (now == (sees.chosen ? WHEN_CHOSEN : WHEN_KEPT)) await(), invite();
         bool rehearsal = now == AT_ONCE;
         if (now == WHEN_CHOSEN && sees.chosen) chosen_places(a, row, sees, r, first, passes, places);
@@ -143,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) attend_together(c
 #pragma unroll
             for (u32 i = 0; i < 2; i++)
                 if (passes[i] >> now & 1) fetch_row(units[i], scales[i], passes[i] >> now == 1 ? places[i] : nullptr);
-            if (now == (queries_last ? WHEN_CHOSEN : WHEN_KEPT)) stage_queries(a, r, first_head, 8, 512, m.queries);
+            if (now == WHEN_KEPT) stage_queries(a, r, first_head, 8, 512, m.queries);
 #pragma unroll
             for (u32 i = 0; i < 2; i++)
                 if (passes[i] >> now & 1) decode_row(units[i], scales[i], m.tile + (32 * i + threadIdx.x / 8) * LINE);

@@ -112,8 +112,8 @@ pub struct TopArgs {
     pub top_k: u32,
     /// The first row of the round that is meant.
     pub first: u32,
-    /// 1: who is launched next works beside the choice.
-    pub beside: u32,
+    /// Padding.
+    pub unused: u32,
 }
 
 // SAFETY: mirrors the kernel's; the addresses are those of the scratch.

@@ -160,7 +160,7 @@ fn check_choice(device: &Device, kernels: &Kernels, visible: usize, top_k: usize
         capacity: capacity as u32,
         top_k: top_k as u32,
         first: 0,
-        beside: 0,
+        unused: 0,
     };
     choose(device, kernels, 1, &args).unwrap();
     let mut found = vec![0u32; top_k];

@@ -11,8 +11,7 @@ struct TopArgs {
     const Row *rows;
     const float *scores;
     u32 *chosen; // [rows][top_k], in ascending order
-    u32 capacity, top_k, first;
-    u32 beside; // 1: who begins next needs no choice, and may begin at once
+    u32 capacity, top_k, first, unused;
 };
 
 // Floats as unsigned numbers of the same order.
@@ -153,7 +152,6 @@ template <class Scores> __device__ __forceinline__ void choose_top(TopShared &m,
 
 extern "C" __global__ void __launch_bounds__(TOP_THREADS) index_top(const TopArgs a) {
     __shared__ __align__(16) TopShared m;
-    if (a.beside) invite();
     // What the host tells of a round lies there before its first kernel.
     u32 r = a.first + blockIdx.x, visible = csa_visible(a.rows[r].position), wanted = a.top_k;
     const float *scores = a.scores + (u64)blockIdx.x * a.capacity;
@@ -164,7 +162,6 @@ extern "C" __global__ void __launch_bounds__(TOP_THREADS) index_top(const TopArg
         if (pass) {
             await();
             // Not before: what follows may rely on all that was waited for here, and has to wait for the choice alone.
-            // Unless it works beside this.
             invite();
         }
         if (visible <= wanted) continue;

@@ -32,17 +32,17 @@ struct KeepArgs {
     u32 window_depth, q_rank, ratio, windows; // the ratio: a power of two
     u32 turn, compressed_turn;
     float eps;
-    u32 beside;  // 1: the low-rank query is left to whoever multiplies with it, who began before
+    u32 unused;
     u16 *half;   // [rows][q_rank], or null: qr as halves
     u8 *waiting; // [rows]: the round's rows of the window; null where all go into the rings at once
 };
 
-// Threads of a block.
-static const u32 KEEPERS = 256;
+// Threads that do a job.
+static const u32 KEEPERS = 512;
 // Tokens that a compressed row is made of, at most.
 static const u32 POOLED = 128;
 // So few of them, and of a thread's values of each, are held in registers.
-static const u32 FEW_POOLED = 8, FEW_VALUES = 2;
+static const u32 FEW_POOLED = 8, FEW_VALUES = 1;
 
 // Where a token's projections lie, and what is still to be added to its scores, or null.
 struct Token {
@@ -58,14 +58,16 @@ __device__ __forceinline__ void load_some(float (&x)[ABREAST], const float *from
     for (u32 k = 0; k < ABREAST; k++) x[k] = i + k * KEEPERS < n ? from[i + k * KEEPERS] : 0.0f;
 }
 
-// Asks for weights of a norm, or for what they are for, each for the thread that will use it.
+// Asks for weights of a norm, each for the thread that will use it.
 __device__ __forceinline__ void ask_for_norm(u32 to, const float *from, u32 n) {
-    for (u32 i = threadIdx.x; i < n; i += blockDim.x)
+    for (u32 i = threadIdx.x; i < n; i += KEEPERS)
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to + 4 * i), "l"(from + i) : "memory");
 }
 
-// What n values with so many squares in all threads are multiplied with.
-__device__ __forceinline__ float inverse_rms(float squares, u32 n, float eps, float *shared32) { return 1.0f / sqrtf(block_sum(squares, shared32) / (float)n + eps); }
+// What values with so many squares in all threads are multiplied with.
+__device__ __forceinline__ float inverse_rms(float squares, u32 n, float eps, float *shared32) {
+    return 1.0f / sqrtf(block_sum(squares, shared32) / (float)n + eps);
+}
 
 // Waits for them, and for the squares of the row's values.
 __device__ __forceinline__ float norm_scale(float squares, u32 n, float eps, float *shared32) {
@@ -78,9 +80,9 @@ __device__ __forceinline__ float norm_scale(float squares, u32 n, float eps, flo
 // knows its own turn. The values of a thread are those that it wrote.
 __device__ __forceinline__ void norm_and_turn(float *v, const float *weight, const RowFormat &f, float2 turn, float eps, float *shared32) {
     float squares = 0.0f;
-    for (u32 i = threadIdx.x; i < f.values; i += blockDim.x) squares = __fmaf_rn(v[i], v[i], squares);
+    for (u32 i = threadIdx.x; i < f.values; i += KEEPERS) squares = __fmaf_rn(v[i], v[i], squares);
     float scale = norm_scale(squares, f.values, eps, shared32);
-    for (u32 i = threadIdx.x; i < f.values; i += blockDim.x) v[i] = v[i] * scale * weight[i];
+    for (u32 i = threadIdx.x; i < f.values; i += KEEPERS) v[i] = v[i] * scale * weight[i];
     __syncthreads();
     if (threadIdx.x < f.rope / 2) {
         float2 *pair = (float2 *)(v + (f.values - f.rope)) + threadIdx.x, x = *pair;
@@ -137,7 +139,7 @@ __device__ __forceinline__ void pool_few(const HeldToken (&held)[FEW_POOLED - 1]
 }
 
 __device__ __forceinline__ void pool_many(const Token *tokens, u32 count, u32 dim, float *v) {
-    for (u32 i = threadIdx.x; i < dim; i += blockDim.x) {
+    for (u32 i = threadIdx.x; i < dim; i += KEEPERS) {
         float largest = -INFINITE;
 #pragma unroll 4
         for (u32 k = 0; k < count; k++) largest = fmaxf(largest, score_of(tokens[k], i));
@@ -172,35 +174,98 @@ __device__ __forceinline__ void keep_projections(const KeepArgs &a, const Compre
     u32 width = a.windows * c.format.values, first = threadIdx.x;
     const float *values = c.kv + (u64)r * width + first, *scores = c.score + (u64)r * width + first;
     kept += first, bias += first;
-    // All loads of four values before the first is waited for.
-    for (u32 i = first; i < width; i += 4 * KEEPERS) {
-        float value[4], score[4], more[4];
+    // All loads of two values before the first is waited for.
+    for (u32 i = first; i < width; i += 2 * KEEPERS) {
+        float value[2], score[2], more[2];
 #pragma unroll
-        for (u32 k = 0; k < 4; k++)
+        for (u32 k = 0; k < 2; k++)
             if (i + k * KEEPERS < width) value[k] = values[k * KEEPERS], score[k] = scores[k * KEEPERS], more[k] = bias[k * KEEPERS];
 #pragma unroll
-        for (u32 k = 0; k < 4; k++)
+        for (u32 k = 0; k < 2; k++)
             if (i + k * KEEPERS < width) kept[k * KEEPERS] = value[k], kept[width + k * KEEPERS] = score[k] + more[k];
-        kept += 4 * KEEPERS, values += 4 * KEEPERS, scores += 4 * KEEPERS, bias += 4 * KEEPERS;
+        kept += 2 * KEEPERS, values += 2 * KEEPERS, scores += 2 * KEEPERS, bias += 2 * KEEPERS;
     }
 }
 
 // Which columns a thread has of a token in its own window.
 __device__ __forceinline__ u32 last_column(const KeepArgs &a, u32 dim, u32 n) { return (a.windows - 1) * dim + min(threadIdx.x + n * KEEPERS, dim - 1); }
 
+// ------------------------------------------------------------------ encoding
+
+__device__ __forceinline__ void store_plain(const float *v, u32 n, u8 *row) {
+    for (u32 i = threadIdx.x; i < n; i += KEEPERS) ((float *)row)[i] = v[i];
+}
+
+// Encodes a key/value row: a warp takes a group of 64 codes.
+__device__ __forceinline__ void pack_attention(const float *v, const RowFormat f, u8 *row) {
+    if (f.plain) return store_plain(v, f.values, row);
+    u32 lane = threadIdx.x % 32, warps = KEEPERS / 32, groups = (f.nope + 63) / 64;
+    for (u32 g = threadIdx.x / 32; g < groups; g += warps) {
+        u32 a = g * 64 + lane, b = a + 32;
+        float x = a < f.nope ? v[a] : 0.0f, y = b < f.nope ? v[b] : 0.0f;
+        float largest = fmaxf(warp_largest(x), warp_largest(y));
+        u32 scale = kv_scale(largest);
+        float inverse = e8m0_inverse(scale);
+        if (a < f.nope) row[a] = (u8)f32_to_e4m3(x * inverse);
+        if (b < f.nope) row[b] = (u8)f32_to_e4m3(y * inverse);
+        if (lane == 0) row[f.nope + g] = (u8)scale;
+    }
+    for (u32 i = f.nope + groups + threadIdx.x; i < f.rope_at; i += KEEPERS) row[i] = 0;
+    for (u32 i = threadIdx.x; i < f.rope; i += KEEPERS)
+        ((u16 *)(row + f.rope_at))[i] = f32_to_f16(v[f.nope + i]);
+}
+
+// Encodes an index row, which is rotated first: one warp has all of it, of each group of 32 codes one to a lane,
+// and waits for no other.
+__device__ __forceinline__ void pack_index(const float *v, const RowFormat f, u8 *row) {
+    if (f.plain) return store_plain(v, f.values, row);
+    if (threadIdx.x >= 32) return;
+    u32 lane = threadIdx.x, groups = f.values / 32;
+    float x[4], norm = hadamard_norm(f.values);
+#pragma unroll
+    for (u32 g = 0; g < 4; g++) x[g] = g < groups ? v[g * 32 + lane] : 0.0f;
+#pragma unroll
+    for (u32 stride = 1; stride < 32; stride *= 2)
+#pragma unroll
+        for (u32 g = 0; g < 4; g++) {
+            float other = __shfl_xor_sync(FULL, x[g], stride);
+            x[g] = lane & stride ? other - x[g] : x[g] + other;
+        }
+#pragma unroll
+    for (u32 step = 1; step < 4; step *= 2)
+#pragma unroll
+        for (u32 g = 0; g < 4; g++)
+            if (!(g & step) && step < groups) {
+                float low = x[g], high = x[g + step];
+                x[g] = low + high, x[g + step] = low - high;
+            }
+#pragma unroll
+    for (u32 g = 0; g < 4; g++) {
+        if (g >= groups) continue;
+        float y = x[g] * norm;
+        u32 scale = fp4_scale(warp_largest(y));
+        u32 code = f32_to_e2m1(y * e8m0_inverse(scale));
+        u32 next = __shfl_down_sync(FULL, code, 1);
+        if (lane % 2 == 0) row[g * 16 + lane / 2] = (u8)(code | next << 4);
+        if (lane == 0) row[f.values / 2 + g] = (u8)scale;
+    }
+}
+
+// ------------------------------------------------------------------ jobs
+
 // Keeps what a compressor projects of a row. A row that completes a window makes the window's row: pooled by a
 // softmax over its tokens in each dimension. Where windows overlap, the first half of a token's columns belongs to
 // the row of the window after its own, the second to its own row.
-__device__ __forceinline__ void keep_pending(const KeepArgs &a, const CompressorArgs &c, const Row &row, float *v, float *shared32) {
+__device__ __forceinline__ void keep_pending(const KeepArgs &a, const CompressorArgs &c, u32 r, const Row &row, float *v, float *shared32) {
     __shared__ Token tokens[POOLED];
-    u32 r = blockIdx.x, position = row.position, dim = c.format.values, width = a.windows * dim;
+    u32 position = row.position, dim = c.format.values, width = a.windows * dim;
     float *ring = (float *)(row.arena + c.at), *kept = kept_projections(a, c, row), *weight = v + dim;
     bool ends = ((position + 1) & (a.ratio - 1)) == 0;
     u32 own = position + 1 - a.ratio, before = (a.windows - 1) * a.ratio, first = own < before ? 0 : own - before;
     u8 *target = nullptr;
     float2 turn = make_float2(1.0f, 0.0f);
     const float *ape = bias_of(a, c, row);
-    for (u32 i = threadIdx.x * 32; i < width; i += blockDim.x * 32) prefetch(ape + i);
+    for (u32 i = threadIdx.x * 32; i < width; i += KEEPERS * 32) prefetch(ape + i);
     if (ends) {
         u32 t = first + threadIdx.x, back = position - t, column = t < own ? 0 : (a.windows - 1) * dim;
         if (t <= position) {
@@ -219,7 +284,7 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
     u32 count = position + 1 - first;
     bool few = ends && count <= FEW_POOLED && dim <= FEW_VALUES * KEEPERS;
 #pragma unroll 1
-    for (u32 pass = few && !a.beside ? first_pass() : 1; pass < 2; pass++) {
+    for (u32 pass = few ? first_pass() : 1; pass < 2; pass++) {
         // Nothing that follows from them is kept from one pass to the next.
         asm volatile("" : "+r"(r), "+r"(dim));
         HeldToken held[FEW_POOLED - 1] = {}, last = {};
@@ -228,7 +293,7 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
             if (ends) __syncthreads();
             // What was kept before this round lies there already, and only the last token can come late.
             if (few) hold_tokens(held, tokens, count - 1, dim, false);
-            await_unless(a.beside);
+            await();
             if (few) {
                 if (row.before) hold_tokens(held, tokens, count - 1, dim, true);
 #pragma unroll
@@ -257,16 +322,16 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
     }
 }
 
-// Jobs for every row: the low-rank query, unless others see to it, the key/value row, and up to two compressors. What
-// depends on no kernel before is asked for ahead: weights, and what the host tells of the round. What a rehearsal packs
-// goes where its values lie, which it spoils.
-extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a) {
-    extern __shared__ float v[];
+// The jobs that every row has: its low-rank query, its key/value row, and up to two compressors. What depends on no
+// kernel before is asked for ahead: weights, and what the host tells of the round. What a rehearsal packs goes where its
+// values lie, which it spoils.
+static const u32 QUERY_JOB = 0, ROW_JOB = 1, COMPRESS_JOB = 2;
+
+// A job of row `r`, by `KEEPERS` threads; `v` has room for its values and a norm's weights.
+__device__ __forceinline__ void keep_job(const KeepArgs &a, u32 job, u32 r, float *v) {
     __shared__ float shared32[32];
-    invite();
-    u32 r = blockIdx.x, job = blockIdx.y + a.beside;
     const Row row = a.rows[r];
-    if (job == 0) {
+    if (job == QUERY_JOB) {
         float *qr = a.qr + (u64)r * a.q_rank, x[ABREAST];
         ask_for_norm(shared_address(v), a.qr_norm, a.q_rank);
 #pragma unroll 1
@@ -292,16 +357,16 @@ extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a)
                 }
             }
         }
-    } else if (job == 1) {
+    } else if (job == ROW_JOB) {
         u8 *target = a.waiting ? a.waiting + (u64)r * a.format.bytes : kept_row(a, row);
         float2 turn = make_float2(1.0f, 0.0f);
         if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
         ask_for_norm(shared_address(v + a.format.values), a.kv_norm, a.format.values);
 #pragma unroll 1
-        for (u32 pass = a.beside ? 1 : first_pass(); pass < 2; pass++) {
+        for (u32 pass = first_pass(); pass < 2; pass++) {
             if (pass) {
                 __syncthreads();
-                await_unless(a.beside);
+                await();
             }
             for (u32 i = threadIdx.x; i < a.format.values; i += ABREAST * KEEPERS) {
                 float x[ABREAST];
@@ -314,9 +379,14 @@ extern "C" __global__ void __launch_bounds__(256, 3) keep_rows(const KeepArgs a)
             pack_attention(v, a.format, pass ? target : (u8 *)v);
         }
     } else {
-        keep_pending(a, a.compressors[job - 2], row, v, shared32);
+        keep_pending(a, a.compressors[job - COMPRESS_JOB], r, row, v, shared32);
     }
-    await_if(a.beside);
+}
+
+extern "C" __global__ void __launch_bounds__(KEEPERS) keep_rows(const KeepArgs a) {
+    extern __shared__ float v[];
+    invite();
+    keep_job(a, blockIdx.y, blockIdx.x, v);
 }
 
 // Takes the rows of a round that have waited into the rings: of each slot as many as a ring holds.

@@ -133,8 +133,8 @@ pub struct KeepArgs {
     pub compressed_turn: u32,
     /// Of the norms.
     pub eps: f32,
-    /// 1: the low-rank query is left to those who multiply with it, beside whom this works.
-    pub beside: u32,
+    /// Padding.
+    pub unused: u32,
     /// The same as halves, or 0.
     pub half: u64,
     /// `[rows]`: the round's rows of the window; 0 where all go into the rings at once.
@@ -143,6 +143,9 @@ pub struct KeepArgs {
 
 // SAFETY: mirrors the kernel's; the addresses are those of weights, scratch and open slots.
 unsafe impl Args for KeepArgs {}
+
+/// Threads of a job.
+const KEEPERS: u32 = 512;
 
 /// Keeps the rows of a slice, and makes the compressed rows of all windows that end in it; `compressors` is
 /// how many of the two the layer has. The slices of its round that stand before it must have been kept.
@@ -153,12 +156,15 @@ pub fn keep(
     compressors: usize,
     args: &KeepArgs,
 ) -> Result<(), CudaError> {
-    // Weights of a norm, and with them the values of a row, but for those of the query.
+    let shared = keep_shared(args).max(4 * args.q_rank as usize);
+    device.launch(kernels, Kernel::KeepRows, [rows, 2 + compressors, 1], KEEPERS, shared, args)
+}
+
+/// Shared memory of the jobs but for that of the query: the values of a row, and weights of a norm.
+pub fn keep_shared(args: &KeepArgs) -> usize {
     let values =
         args.compressors.iter().map(|c| c.format.values).fold(args.format.values, u32::max);
-    let shared = 4 * args.q_rank.max(2 * values) as usize;
-    let jobs = 2 + compressors - args.beside as usize;
-    device.launch(kernels, Kernel::KeepRows, [rows, jobs, 1], 256, shared, args)
+    8 * values as usize
 }
 
 /// Takes rows that have waited into the rings. `rows` and `args` mean the whole round, whose every slice

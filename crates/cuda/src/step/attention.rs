@@ -14,7 +14,7 @@ use crate::{
     scratch::ATTEND_ROWS,
     slot::LayerShape,
     stages::Part,
-    weights::{Alone, Compressor, Layer},
+    weights::{Compressor, Layer},
 };
 
 /// Consecutive rows of a round, for whose queries there is working memory.
@@ -44,17 +44,18 @@ impl Launches<'_> {
         let rows = self.key.rows;
         self.device.enter(Part::AttentionIn);
         self.multiply(&layer.inputs, rows)?;
-        if let (1, Some(alone)) = (rows, &layer.alone) {
-            self.alone(layer, of, alone)?;
-        } else {
-            for (slice, queries) in self.slices().zip(&layer.queries) {
+        for (slice, queries) in self.slices().zip(&layer.queries) {
+            let (kept, compressors) = (self.kept(layer, of, slice), of.compressors());
+            if let (1, Some(queries)) = (rows, &layer.alone) {
+                self.device.enter(Part::Queries);
+                queries.multiply_and_keep(self.device, self.kernels, 1 + compressors, &kept)?;
+            } else {
                 self.device.enter(Part::Compress);
-                let kept = self.kept(layer, of, slice);
-                rows::keep(self.device, self.kernels, slice.count, of.compressors(), &kept)?;
+                rows::keep(self.device, self.kernels, slice.count, compressors, &kept)?;
                 self.device.enter(Part::Queries);
                 self.multiply(queries, slice.count)?;
-                self.look_back(layer, of, slice)?;
             }
+            self.look_back(layer, of, slice)?;
         }
         if !self.shape.at_once(rows) {
             self.device.enter(Part::Compress);
@@ -64,32 +65,6 @@ impl Launches<'_> {
         self.device.enter(Part::AttentionOut);
         self.multiply(&layer.low, rows)?;
         self.multiply(&layer.output, rows)
-    }
-
-    /// What lies between the inputs and the outputs for a row alone. Its queries need nothing but the low-rank query,
-    /// which their kernel norms itself. So where nothing is chosen the row is kept beside them, and where something is,
-    /// the row is kept beside the indexer's queries, and the heads' are made beside the choice.
-    fn alone(&self, layer: &Layer, of: &LayerShape, alone: &Alone) -> Result<(), CudaError> {
-        let (device, kernels, slice) = (self.device, self.kernels, self.slice(0, 1));
-        let index = alone.index.as_ref().filter(|_| self.chooses(of));
-        device.enter(Part::Queries);
-        index.unwrap_or(&alone.heads).multiply(device, kernels)?;
-        device.enter(Part::Compress);
-        let kept = KeepArgs { beside: 1, ..self.kept(layer, of, slice) };
-        rows::keep(device, kernels, 1, of.compressors(), &kept)?;
-        if index.is_some() {
-            device.enter(Part::Index);
-            self.choose(of, slice, (0, 1), true)?;
-            device.enter(Part::Queries);
-            alone.heads.beside().multiply(device, kernels)?;
-        }
-        device.enter(Part::Attend);
-        self.attend(layer, of, slice, (0, 1), index.is_some())
-    }
-
-    /// Whether rows of the round choose what they see in a layer.
-    fn chooses(&self, of: &LayerShape) -> bool {
-        of.kind == Compression::Csa && self.key.capacity > 0
     }
 
     fn slices(&self) -> impl Iterator<Item = Slice> {
@@ -121,7 +96,7 @@ impl Launches<'_> {
     /// Lets the rows of a slice choose what they see, and see it: as many rows at a time as there is
     /// working memory for.
     fn look_back(&self, layer: &Layer, of: &LayerShape, slice: Slice) -> Result<(), CudaError> {
-        let rows = slice.count;
+        let (device, kernels, rows) = (self.device, self.kernels, slice.count);
         let visible = self.visible(of);
         let whole = self.fast && attend::tensor::is_whole(rows, visible);
         let most = match whole {
@@ -130,37 +105,21 @@ impl Launches<'_> {
         };
         for first in (0..rows).step_by(most) {
             let count = most.min(rows - first);
-            if self.chooses(of) {
-                self.device.enter(Part::Index);
-                self.choose(of, slice, (first, count), false)?;
+            if of.kind == Compression::Csa && self.key.capacity > 0 {
+                device.enter(Part::Index);
+                self.choose(of, slice, first, count)?;
             }
-            self.device.enter(Part::Attend);
-            self.attend(layer, of, slice, (first, count), false)?;
+            device.enter(Part::Attend);
+            let args = self.attend_args(layer, of, slice, first);
+            match self.fast {
+                true => {
+                    let seen = (whole, visible);
+                    attend::tensor::attend(device, kernels, self.together, count, seen, &args)
+                }
+                false => attend::attend(device, kernels, count, &args),
+            }?;
         }
         Ok(())
-    }
-
-    /// Lets `count` rows of a slice from `first` on see what they have chosen; `queries_last`: their queries are there
-    /// no sooner than their choice.
-    fn attend(
-        &self,
-        layer: &Layer,
-        of: &LayerShape,
-        slice: Slice,
-        (first, count): (usize, usize),
-        queries_last: bool,
-    ) -> Result<(), CudaError> {
-        let (device, kernels) = (self.device, self.kernels);
-        let args = AttendArgs {
-            queries_last: queries_last.into(),
-            ..self.attend_args(layer, of, slice, first)
-        };
-        if !self.fast {
-            return attend::attend(device, kernels, count, &args);
-        }
-        let visible = self.visible(of);
-        let seen = (attend::tensor::is_whole(slice.count, visible), visible);
-        attend::tensor::attend(device, kernels, self.together, count, seen, &args)
     }
 
     /// The turn of a layer's queries and rows.
@@ -215,7 +174,7 @@ impl Launches<'_> {
             turn: Launches::turn(of),
             compressed_turn: if of.kind == Compression::Csa { TURN_CSA } else { TURN_HCA },
             eps: config.rms_eps,
-            beside: 0,
+            unused: 0,
             half: slice.within(s.halves.qr, 2 * config.q_rank),
             waiting: self.waiting(slice),
         }
@@ -255,8 +214,6 @@ impl Launches<'_> {
             half: slice.within(s.halves.heads, 2 * config.q_width()),
             arrivals: s.arrivals,
             waiting: self.waiting(slice),
-            queries_last: 0,
-            unused: 0,
         }
     }
 }

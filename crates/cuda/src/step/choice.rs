@@ -51,14 +51,13 @@ impl Launches<'_> {
         config.window + compressed
     }
 
-    /// Chooses the compressed rows that `count` rows of a slice from `first` on attend to; `beside`: what is launched
-    /// next works beside the choice.
+    /// Chooses the compressed rows that `count` rows of a slice from `first` on attend to.
     pub fn choose(
         &self,
         of: &LayerShape,
         slice: Slice,
-        (first, count): (usize, usize),
-        beside: bool,
+        first: usize,
+        count: usize,
     ) -> Result<(), CudaError> {
         let (config, s) = (&self.model.config, self.scratch);
         let (index, format) = (&config.indexer, self.shape.formats.index);
@@ -111,7 +110,7 @@ impl Launches<'_> {
             capacity,
             top_k,
             first: first as u32,
-            beside: beside.into(),
+            unused: 0,
         };
         indexer::choose(self.device, self.kernels, count, &top)
     }

@@ -10,7 +10,8 @@ mod together;
 pub mod wide;
 
 use ds4_quant::Format;
-pub use one::{OneList, OneNorm};
+use one::OneList;
+pub use one::{OneNorm, OneQueries};
 use together::TogetherList;
 
 use crate::{
@@ -212,7 +213,7 @@ impl HalfProductList {
         let wide = wide::suits(card).then(|| wide::Lists::new(products, append));
         let address = put(&listed)?;
         Ok(HalfProductList {
-            one: OneList::new(products, card.multiprocessors),
+            one: OneList::new(card, products),
             together: TogetherList::new(card, products),
             few,
             few_blocks,
@@ -279,15 +280,14 @@ unsafe impl Args for FewProductsArgs {}
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     use Kernel::{
-        HalfProducts1, HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8,
-        HalfProductsMany, HalfProductsTogether8, HalfProductsTogether16, HalfQueries1,
+        HalfProducts8, HalfProducts8Q8, HalfProducts16, HalfProducts16Q8, HalfProductsMany,
+        HalfProductsTogether8, HalfProductsTogether16,
     };
     if wide::suits(device.info()) {
         wide::prepare(kernels)?;
     }
+    one::prepare(device, kernels)?;
     [
-        HalfProducts1,
-        HalfQueries1,
         HalfProducts8,
         HalfProducts8Q8,
         HalfProducts16,

@@ -1,16 +1,18 @@
 // Matrices of Q8_0 or halves times one vector: the products of `few.cu` where a row is alone. All blocks of a
-// launch run at the same time, and two to a multiprocessor take half of what it has, so that the next kernel's find
-// room beside them and ask for their weights ahead.
+// launch run at the same time, and one to a multiprocessor takes half of what it has, so that the next kernel's finds
+// room beside it and asks for its weights ahead, and that there is no room for two.
 //
 // A warp has room for one piece: 16 rows of as many columns as fit into it, a tile of Q8_0 or half a tile of
 // halves. It takes the piece into registers, asks for the next one into the same room, and then multiplies. So two
 // pieces are there before the vector is, which comes once for a block.
 
+static const u32 ONE_WARPS = 16;
+
 struct OneProduct {
     HalfProduct of;
     u32 tiles;        // of 16 rows, that a block takes
     u32 inverse;      // 65536 over the segments of a row, rounded up
-    u32 onward[2];    // bytes from an item to the eighth after it, which is further to the right, or is not
+    u32 onward[2];    // bytes from an item to the sixteenth after it, which is further to the right, or is not
     u32 group_blocks; // that share an input
     u32 unused;
 };
@@ -19,13 +21,21 @@ struct OneProduct {
 struct OneNorm {
     const float *x, *weight;
     float eps;
-    u32 beside; // 1: it is there when the kernel begins
+    u32 unused;
 };
 
 // Behind the last product come some whose first block no launch has.
 struct OneProductsArgs {
     OneProduct products[MOST_PRODUCTS];
+};
+
+// The queries, and what is kept of the row beside them.
+struct OneQueriesArgs {
+    OneProductsArgs list;
     OneNorm norm; // of the low-rank query
+    KeepArgs keep;
+    u32 blocks; // of the products
+    u32 unused;
 };
 
 // What a warp has for its piece: 256 bytes of codes of each row, then the scales.
@@ -90,45 +100,38 @@ __device__ __forceinline__ void stage2(u32 at, u16 x) { asm volatile("st.shared.
 // The block's vector, as it lies in memory. By way of registers: who waits for a copy waits for those before it, too.
 __device__ __forceinline__ void stage_vector(const u16 *x, u32 chunks, u32 to) {
 #pragma unroll 1
-    for (u32 i = threadIdx.x; i < chunks; i += 4 * 32 * FEW_WARPS) {
+    for (u32 i = threadIdx.x; i < chunks; i += 4 * 32 * ONE_WARPS) {
         uint4 part[4];
 #pragma unroll
         for (u32 j = 0; j < 4; j++)
-            if (i + j * 32 * FEW_WARPS < chunks) part[j] = global16(x + (i + j * 32 * FEW_WARPS) * 8);
+            if (i + j * 32 * ONE_WARPS < chunks) part[j] = global16(x + (i + j * 32 * ONE_WARPS) * 8);
 #pragma unroll
         for (u32 j = 0; j < 4; j++)
-            if (i + j * 32 * FEW_WARPS < chunks) stage16(to + (i + j * 32 * FEW_WARPS) * 16, part[j]);
+            if (i + j * 32 * ONE_WARPS < chunks) stage16(to + (i + j * 32 * ONE_WARPS) * 16, part[j]);
     }
 }
 
-// A vector that must be divided by its root mean square; at `values` lie its values, behind them the norm's weights, of
-// each those that a thread asked for itself.
+// The same of a vector that must be divided by its root mean square, `values` has room for its
+// values and, behind them, has the norm's weights, of each those that a thread looks after.
 __device__ __forceinline__ void stage_normed(const OneNorm &norm, u32 n, u32 values, u32 to) {
     __shared__ float shared32[32];
     float squares = 0.0f;
-#pragma unroll 4
-    for (u32 i = threadIdx.x; i < n; i += KEEPERS) {
-        float x = __uint_as_float(staged4(values + 4 * i));
-        squares = __fmaf_rn(x, x, squares);
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < n; i += ABREAST * KEEPERS) {
+        float x[ABREAST];
+#pragma unroll
+        for (u32 k = 0; k < ABREAST; k++) x[k] = i + k * KEEPERS < n ? __ldcg(norm.x + i + k * KEEPERS) : 0.0f;
+#pragma unroll
+        for (u32 k = 0; k < ABREAST; k++) {
+            squares = __fmaf_rn(x[k], x[k], squares);
+            if (i + k * KEEPERS < n) stage4(values + 4 * (i + k * KEEPERS), x[k]);
+        }
     }
     float scale = inverse_rms(squares, n, norm.eps, shared32);
 #pragma unroll 4
     for (u32 i = threadIdx.x; i < n; i += KEEPERS) stage2(to + 2 * i, half_of(__uint_as_float(staged4(values + 4 * i)) * scale * __uint_as_float(staged4(values + 4 * (n + i)))));
 }
-static_assert(KEEPERS == 32 * FEW_WARPS, "a sum of squares has one order");
-
-// Values that have just been made go there by way of registers: who waits for a copy waits for those before it, too.
-__device__ __forceinline__ void fetch_values(const float *x, u32 n, u32 values) {
-#pragma unroll 1
-    for (u32 i = threadIdx.x; i < n; i += ABREAST * KEEPERS) {
-        float some[ABREAST];
-#pragma unroll
-        for (u32 k = 0; k < ABREAST; k++) some[k] = i + k * KEEPERS < n ? __ldcg(x + i + k * KEEPERS) : 0.0f;
-#pragma unroll
-        for (u32 k = 0; k < ABREAST; k++)
-            if (i + k * KEEPERS < n) stage4(values + 4 * (i + k * KEEPERS), some[k]);
-    }
-}
+static_assert(KEEPERS == 32 * ONE_WARPS, "a sum of squares has one order, and the row's jobs have their threads");
 
 // What block `block` of a product does; NORMED: with the norm's vector.
 template <int F, bool NORMED> __device__ __forceinline__ void one_product(const OneProduct &p, const OneNorm &norm, u32 block, u32 rooms) {
@@ -140,8 +143,8 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     // eighth. The eighth from here is so many tiles and `step` segments further.
     u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = block * p.tiles;
     u32 items = min(p.tiles, (of.m.rows + 15) / 16 - top) * segments;
-    u32 tile = warp * p.inverse >> 16, segment = warp - tile * segments, step = FEW_WARPS - (FEW_WARPS * p.inverse >> 16) * segments;
-    u32 vector = rooms + FEW_WARPS * PIECE_ROOM, sums = vector + blocks * 512; // [tiles][segments][16]
+    u32 tile = warp * p.inverse >> 16, segment = warp - tile * segments, step = ONE_WARPS - (ONE_WARPS * p.inverse >> 16) * segments;
+    u32 vector = rooms + ONE_WARPS * PIECE_ROOM, sums = vector + blocks * 512; // [tiles][segments][16]
     u32 room = rooms + warp * PIECE_ROOM, to = lane * 16, codes = g * PIECE_ROW + (Codes<F>::lane(t) ^ g % 2 * Widths<F>::swap), scales = PIECE_CODES + g * 16;
     const u8 *item = of.m.codes + ((u64)(top + tile) * blocks + 2 * segment) * TILE_BYTES<F>;
     // A number that the compiler would move to where it is needed each time, if it knew it.
@@ -163,33 +166,24 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
             item += p.onward[around], next = 0;
             if (around) segment -= segments;
         }
-        if (!last || put + FEW_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
+        if (!last || put + ONE_WARPS * 64 < end) ask_piece<F>(room + to, item + next + from);
     };
     u32 values = sums + p.tiles * segments * 64;
-    if (NORMED) {
-        ask_for_norm(values + 4 * of.m.cols, norm.weight, of.m.cols);
-        if (norm.beside) ask_for_norm(values, norm.x, of.m.cols);
-    }
+    if (NORMED) ask_for_norm(values + 4 * of.m.cols, norm.weight, of.m.cols);
     if (put < end) {
         ask_piece<F>(room + to, item + from);
         take();
     } else if (NORMED) {
         copies_arrived();
     }
-    if constexpr (NORMED) {
-        if (!norm.beside) {
-            await();
-            invite();
-            fetch_values(norm.x, of.m.cols, values);
-        }
+    const u16 *x = p.of.x;
+    if (!NORMED && of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
+    await();
+    invite();
+    if (NORMED)
         stage_normed(norm, of.m.cols, values, vector);
-    } else {
-        const u16 *x = p.of.x;
-        if (of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
-        await();
-        invite();
+    else
         stage_vector(x, blocks * 32, vector);
-    }
     __syncthreads();
     float sum[4] = {};
 #pragma unroll 1
@@ -203,14 +197,14 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
         }
         if (last) {
             if (t == 0) stage4(put + g * 4, sum[0]), stage4(put + g * 4 + 32, sum[2]);
-            put += FEW_WARPS * 64;
+            put += ONE_WARPS * 64;
             if (put >= end) break;
             sum[0] = sum[1] = sum[2] = sum[3] = 0.0f;
         }
         take();
     }
     __syncthreads();
-    for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * FEW_WARPS) {
+    for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * ONE_WARPS) {
         u32 row = top * 16 + o, mine = sums + (o / 16 * segments * 16 + o % 16) * 4;
         if (row >= of.m.rows) break;
         float y = 0.0f;
@@ -222,27 +216,28 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     }
 }
 
-template <bool NORMED> __device__ __forceinline__ void one_of_products(const OneProductsArgs &a, u32 rooms) {
+template <bool NORMED> __device__ __forceinline__ void one_of_products(const OneProductsArgs &a, const OneNorm &norm, u32 rooms) {
     u32 i = 0;
 #pragma unroll
     for (u32 k = 1; k < MOST_PRODUCTS; k++) i += a.products[k].of.p.first_block <= blockIdx.x;
     const OneProduct &p = a.products[i];
     u32 block = blockIdx.x - p.of.p.first_block;
     if (p.of.p.m.format == Q8_0)
-        one_product<Q8_0, NORMED>(p, a.norm, block, rooms);
+        one_product<Q8_0, NORMED>(p, norm, block, rooms);
     else
-        one_product<F16, NORMED>(p, a.norm, block, rooms);
+        one_product<F16, NORMED>(p, norm, block, rooms);
 }
 
-extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_products_1(const __grid_constant__ OneProductsArgs a) {
+extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, RESIDENT(2)) half_products_1(const __grid_constant__ OneProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    one_of_products<false>(a, shared_address(shared_memory));
+    one_of_products<false>(a, OneNorm{}, shared_address(shared_memory));
 }
 
-// The queries, from the low-rank query.
-extern "C" __global__ void __launch_bounds__(256, RESIDENT(4)) half_queries_1(const __grid_constant__ OneProductsArgs a) {
+// The queries from the low-rank query, and beside them the row's other jobs: all of them need but what the inputs gave.
+extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, RESIDENT(2)) half_queries_1(const __grid_constant__ OneQueriesArgs a) {
     extern __shared__ uint4 shared_memory[];
-    if (a.norm.beside) invite();
-    one_of_products<true>(a, shared_address(shared_memory));
-    await_if(a.norm.beside);
+    if (blockIdx.x < a.blocks)
+        one_of_products<true>(a.list, a.norm, shared_address(shared_memory));
+    else
+        keep_job(a.keep, ROW_JOB + blockIdx.x - a.blocks, 0, (float *)shared_memory);
 }

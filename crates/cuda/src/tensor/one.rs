@@ -1,20 +1,22 @@
-//! One row alone: products of Q8_0 and halves in one launch, all of whose blocks run at the same time. They take
-//! half of a multiprocessor, two of them, so that the next kernel's find room beside them.
+//! One row alone: products of Q8_0 and halves in one launch, all of whose blocks run at the same time. One takes half
+//! of a multiprocessor, so that the next kernel's finds room beside it.
 
 use ds4_quant::Format;
 
-use super::{
-    BLOCK, FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, TILE, place, segments, tile_bytes,
-};
+use super::{BLOCK, HalfProduct, MOST_PRODUCTS, MOST_SHARED, TILE, place, segments, tile_bytes};
 use crate::{
-    device::{Args, Device, Kernel, Kernels},
+    attend,
+    device::{Args, Device, DeviceInfo, Kernel, Kernels},
     options::CudaError,
+    rows::{self, KeepArgs},
 };
 
 /// What a warp has for a piece of weights.
 pub const PIECE_ROOM: usize = tile_bytes(Format::Q8_0);
-/// Blocks that a multiprocessor holds at a time.
-const RESIDENT: usize = 2;
+/// Warps of a block.
+const WARPS: usize = 16;
+/// Shared memory that jobs beside the queries have without asking, and that counts.
+const JOBS_SHARED: usize = 4 << 10;
 
 /// A product, and how its work is shared out.
 #[repr(C)]
@@ -28,32 +30,11 @@ struct OneProduct {
     unused: u32,
 }
 
-/// A vector that is divided by its root mean square before it is multiplied.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OneNorm {
-    /// The vector, as floats.
-    pub x: u64,
-    /// What it is multiplied with then.
-    pub weight: u64,
-    /// What is added to the mean of the squares.
-    pub eps: f32,
-    beside: u32,
-}
-
-impl OneNorm {
-    /// That of a vector.
-    pub fn new(x: u64, weight: u64, eps: f32) -> OneNorm {
-        OneNorm { x, weight, eps, beside: 0 }
-    }
-}
-
 /// A list as the kernel wants it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 struct OneProductsArgs {
     products: [OneProduct; MOST_PRODUCTS],
-    norm: OneNorm,
 }
 
 // SAFETY: mirrors the kernel's; what it names lives with the weights and the scratch.
@@ -62,59 +43,105 @@ unsafe impl Args for OneProductsArgs {}
 /// A list for one row.
 #[derive(Clone, Copy, Debug)]
 pub struct OneList {
-    kernel: Kernel,
     args: OneProductsArgs,
     blocks: usize,
     shared: usize,
 }
 
 impl OneList {
-    /// The list for a card of so many multiprocessors, if the kernel knows all products.
-    pub fn new(products: &[HalfProduct], multiprocessors: usize) -> Option<OneList> {
+    /// The list for a card, if the kernel knows all products.
+    pub fn new(card: &DeviceInfo, products: &[HalfProduct]) -> Option<OneList> {
         let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
         if products.len() > MOST_PRODUCTS || !products.iter().all(known) {
             return None;
         }
-        let tiles = share_out(products, RESIDENT * multiprocessors, fits);
+        let most = most_shared(card);
+        let fits = |p: &HalfProduct, tiles| shared(p, tiles) <= most;
+        let tiles = share_out(products, card.multiprocessors, fits);
         let shared = products.iter().zip(&tiles).map(|(p, tiles)| shared(p, *tiles)).max()?;
-        if shared > MOST_SHARED {
+        if shared > most {
             return None;
         }
         let mut placed = products.to_vec();
         let mut each = tiles.iter();
         let blocks = place(&mut placed, |p| each.next().map_or(0, |tiles| blocks_of(p, *tiles)));
-        let mut args =
-            OneProductsArgs { products: [nowhere(); MOST_PRODUCTS], norm: OneNorm::default() };
+        let mut args = OneProductsArgs { products: [nowhere(); MOST_PRODUCTS] };
         for ((to, of), tiles) in args.products.iter_mut().zip(placed).zip(tiles) {
             *to = OneProduct::new(of, tiles);
         }
-        Some(OneList { kernel: Kernel::HalfProducts1, args, blocks, shared })
-    }
-
-    /// The list of one product whose blocks divide its vector by its root mean square, if there is room.
-    pub fn normed(
-        product: HalfProduct,
-        norm: OneNorm,
-        multiprocessors: usize,
-    ) -> Option<OneList> {
-        let OneList { args, blocks, shared, .. } = OneList::new(&[product], multiprocessors)?;
-        // The vector's values and what they are multiplied with.
-        let shared = shared + 2 * size_of::<f32>() * product.product.cols() as usize;
-        let args = OneProductsArgs { norm, ..args };
-        let list = OneList { kernel: Kernel::HalfQueries1, args, blocks, shared };
-        (shared <= MOST_SHARED).then_some(list)
-    }
-
-    /// The same beside the kernels before it: its input was there before the first of them began.
-    pub fn beside(mut self) -> OneList {
-        self.args.norm.beside = 1;
-        self
+        Some(OneList { args, blocks, shared: shared.max(least_shared(card)) })
     }
 
     /// Does the products.
     pub fn multiply(&self, device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-        let (grid, threads) = ([self.blocks, 1, 1], 32 * FEW_WARPS as u32);
-        device.launch(kernels, self.kernel, grid, threads, self.shared, &self.args)
+        let (grid, threads) = ([self.blocks, 1, 1], 32 * WARPS as u32);
+        device.launch(kernels, Kernel::HalfProducts1, grid, threads, self.shared, &self.args)
+    }
+}
+
+/// A low-rank query, which is divided by its root mean square before it is multiplied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneNorm {
+    /// It, as floats.
+    pub x: u64,
+    /// What it is multiplied with then.
+    pub weight: u64,
+    /// What is added to the mean of the squares.
+    pub eps: f32,
+    /// Padding.
+    pub unused: u32,
+}
+
+/// What the queries' kernel wants to know.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct OneQueriesArgs {
+    list: OneProductsArgs,
+    norm: OneNorm,
+    keep: KeepArgs,
+    blocks: u32,
+    unused: u32,
+}
+
+// SAFETY: mirrors the kernel's; what it names lives with the weights, the scratch and open slots.
+unsafe impl Args for OneQueriesArgs {}
+
+/// The products of a row's low-rank query, beside which the row is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct OneQueries {
+    list: OneList,
+    norm: OneNorm,
+}
+
+impl OneQueries {
+    /// Those for a card, if the kernel knows them all.
+    pub fn new(card: &DeviceInfo, products: &[HalfProduct], norm: OneNorm) -> Option<OneQueries> {
+        let list = OneList::new(card, products)?;
+        let rank = products.first()?.product.cols();
+        // The query's values and what they are multiplied with lie behind what else a block has.
+        let needed = |(p, of): (&HalfProduct, &OneProduct)| {
+            shared(p, of.tiles as usize) + 2 * size_of::<f32>() * rank as usize
+        };
+        let needed = products.iter().zip(&list.args.products).map(needed).max()?;
+        let fits = needed <= most_shared(card) && products.iter().all(|p| p.product.cols() == rank);
+        let list = OneList { shared: list.shared.max(needed), ..list };
+        fits.then_some(OneQueries { list, norm })
+    }
+
+    /// Does the products and the row's other jobs, so many.
+    pub fn multiply_and_keep(
+        &self,
+        device: &Device,
+        kernels: &Kernels,
+        jobs: usize,
+        keep: &KeepArgs,
+    ) -> Result<(), CudaError> {
+        let OneList { args: list, blocks, shared } = self.list;
+        let args =
+            OneQueriesArgs { list, norm: self.norm, keep: *keep, blocks: blocks as u32, unused: 0 };
+        let (grid, shared) = ([blocks + jobs, 1, 1], shared.max(rows::keep_shared(keep)));
+        device.launch(kernels, Kernel::HalfQueries1, grid, 32 * WARPS as u32, shared, &args)
     }
 }
 
@@ -122,7 +149,7 @@ impl OneProduct {
     fn new(of: HalfProduct, tiles: usize) -> OneProduct {
         let cols = of.product.cols() as usize;
         let (columns, segments) = (cols / BLOCK, segments(cols));
-        let (far, step) = (FEW_WARPS / segments, FEW_WARPS % segments);
+        let (far, step) = (WARPS / segments, WARPS % segments);
         // The last segment of a row may have one block of columns only.
         let (onward, short) = (far * columns + 2 * step, 2 * segments - columns);
         let bytes = |blocks| (tile(&of).unwrap_or(0) * blocks) as u32;
@@ -160,12 +187,27 @@ pub fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
 /// Shared memory of a block: its warps' pieces, the vector, and the sums of so many tiles.
 fn shared(p: &HalfProduct, tiles: usize) -> usize {
     let cols = p.product.cols() as usize;
-    FEW_WARPS * PIECE_ROOM + 2 * cols + tiles * segments(cols) * TILE * size_of::<f32>()
+    WARPS * PIECE_ROOM + 2 * cols + tiles * segments(cols) * TILE * size_of::<f32>()
 }
 
-/// Whether a block has shared memory for so many tiles.
-fn fits(p: &HalfProduct, tiles: usize) -> bool {
-    shared(p, tiles) <= MOST_SHARED
+/// Shared memory that a block may ask for: where there is much, half of a multiprocessor's.
+fn most_shared(card: &DeviceInfo) -> usize {
+    if card.has_much_shared() { (113 << 10) - JOBS_SHARED } else { MOST_SHARED - JOBS_SHARED }
+}
+
+/// Shared memory that a block asks for if it needs less: more than attention's. The card gives a block to where most is
+/// left; so one with a block of attention gets one of these before any other gets its second, for which there is no
+/// room beside the kernel before.
+fn least_shared(card: &DeviceInfo) -> usize {
+    if card.has_much_shared() { attend::tensor::TOGETHER_SHARED + (1 << 10) } else { 0 }
+}
+
+/// Asks for the shared memory that the kernels need.
+pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
+    let most = most_shared(device.info()) as u32;
+    [Kernel::HalfProducts1, Kernel::HalfQueries1]
+        .into_iter()
+        .try_for_each(|kernel| kernels.allow_shared(kernel, most))
 }
 
 /// How many tiles a block of each product takes, so that about `most` blocks are enough: those that are asked for
@@ -215,12 +257,12 @@ mod tests {
             let of = product(Format::F16, 16 * 5, (columns * BLOCK) as u32, 1);
             let one = OneProduct::new(of, 5);
             let (segments, inverse) = (segments(columns * BLOCK), one.inverse as usize);
-            let step = FEW_WARPS - ((FEW_WARPS * inverse) >> 16) * segments;
-            for warp in 0..FEW_WARPS {
+            let step = WARPS - ((WARPS * inverse) >> 16) * segments;
+            for warp in 0..WARPS {
                 let tile = (warp * inverse) >> 16;
                 let mut segment = warp - tile * segments;
                 let mut at = (tile * columns + 2 * segment) * TILE * 512;
-                for item in (warp..5 * segments).step_by(FEW_WARPS) {
+                for item in (warp..5 * segments).step_by(WARPS) {
                     let (tile, wanted) = (item / segments, item % segments);
                     assert_eq!(segment, wanted, "{columns} blocks, item {item}");
                     assert_eq!(at, (tile * columns + 2 * wanted) * TILE * 512, "{columns}, {item}");
@@ -233,24 +275,40 @@ mod tests {
         }
     }
 
+    fn card(capability: u32, multiprocessors: usize) -> DeviceInfo {
+        DeviceInfo { name: String::new(), memory: 0, capability, multiprocessors }
+    }
+
     #[test]
     fn blocks_are_asked_for_about_as_many_bytes_and_run_at_once() {
+        let card = card(90, 132);
+        let share_out = |products: &[HalfProduct], most| {
+            share_out(products, most, |p, tiles| shared(p, tiles) <= most_shared(&card))
+        };
         let queries = [product(Format::Q8_0, 32768, 1024, 1), product(Format::F16, 8192, 1024, 1)];
-        assert_eq!(share_out(&queries, 264, fits), [12, 6]);
+        assert_eq!(share_out(&queries, 132), [24, 12]);
         let groups = [product(Format::Q8_0, 8192, 4096, 8)];
-        assert_eq!(share_out(&groups, 264, fits), [2]);
-        assert_eq!(share_out(&groups, 200, fits), [4], "no block crosses into the next group");
+        assert_eq!(share_out(&groups, 132), [4]);
+        assert_eq!(share_out(&groups, 100), [8], "no block crosses into the next group");
         let outputs = [product(Format::Q8_0, 4096, 8192, 1)];
-        assert_eq!(share_out(&outputs, 264, fits), [1]);
-        for list in [&queries[..], &groups, &outputs] {
-            let list = OneList::new(list, 132).unwrap();
-            assert!(list.blocks <= 264 && list.shared <= 55 << 10, "{}", list.shared);
-        }
+        assert_eq!(share_out(&outputs, 132), [2]);
         let vocabulary = [product(Format::Q8_0, 129_280, 4096, 1)];
-        assert_eq!(OneList::new(&vocabulary, 132).unwrap().blocks, 261);
-        // Where there are too few multiprocessors, what fits is launched.
-        let few = OneList::new(&vocabulary, 8).unwrap();
-        assert!(few.shared <= MOST_SHARED && few.blocks > 16);
-        assert!(OneList::new(&[product(Format::Q2K, 256, 256, 1)], 132).is_none());
+        for list in [&queries[..], &groups, &outputs, &vocabulary] {
+            let list = OneList::new(&card, list).unwrap();
+            assert!(list.blocks <= 132 && 2 * (list.shared + (5 << 10)) <= 228 << 10);
+        }
+        assert!(OneList::new(&card, &[product(Format::Q2K, 256, 256, 1)]).is_none());
+        let norm = OneNorm::default();
+        assert!(OneQueries::new(&card, &queries, norm).is_some());
+        assert!(OneQueries::new(&card, &[queries[0], groups[0]], norm).is_none());
+    }
+
+    #[test]
+    fn smaller_cards_have_room_too() {
+        let vocabulary = product(Format::Q8_0, 129_280, 4096, 1);
+        for (card, blocks) in [(card(80, 108), 100), (card(86, 8), 100), (card(120, 170), 100)] {
+            let list = OneList::new(&card, &[vocabulary]).unwrap();
+            assert!(list.shared <= most_shared(&card) && list.blocks > blocks);
+        }
     }
 }
