@@ -4,20 +4,20 @@
 // all kernels before it are done. The products are the chains of `tensor/few.cu`.
 
 // Blocks of 256 columns that a warp has under way.
-static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
+static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 6;
 
 // Where kernels overlap and the assembler makes do with few registers, blocks have fewer threads than these bounds
-// say: what counts are the registers that follow, 64, 80 and 64 a thread, so that 288 threads of the first kernel and
-// 512 of the second, or those and 384 of the third, have room together: each quarter of a multiprocessor has 16384
-// registers, for four warps of the second kernel and three of another.
+// say: what counts are the registers that follow, 64, 80 and 96 a thread, so that 288 threads of the first kernel and
+// 512 of the second, or those and 256 of the third, have room together: each quarter of a multiprocessor has 16384
+// registers, for four warps of the second kernel and three of the first or two of the third.
 #if __CUDA_ARCH__ == 900
 #define SHARED_BOUNDS __launch_bounds__(512, 2)
 #define IN_BOUNDS __launch_bounds__(768, 1)
-#define OUT_BOUNDS __launch_bounds__(512, 2)
+#define OUT_BOUNDS __launch_bounds__(320, 2)
 #else
 #define SHARED_BOUNDS __launch_bounds__(288, 1)
 #define IN_BOUNDS __launch_bounds__(512, 1)
-#define OUT_BOUNDS __launch_bounds__(384, 1)
+#define OUT_BOUNDS __launch_bounds__(256, 1)
 #endif
 
 // ------------------------------------------------------------------ pieces of weights for one vector
@@ -358,91 +358,143 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
 
 // ------------------------------------------------------------------ the experts' output
 
-// Every so many segments of the shared expert's strip.
+// Every so many segments of the shared expert's strips, one strip after another.
 struct SharedDown {
-    const u8 *at;
-    u32 first_line, segment, warps;
-    __device__ __forceinline__ const u8 *strip() const { return at; }
+    const u8 *strips;
+    u32 stride, first_line, segments, warps, which, segment;
+    __device__ __forceinline__ void skip(u32 tasks) {
+        for (segment += tasks; segment >= segments; segment -= segments) which++;
+    }
+    __device__ __forceinline__ const u8 *strip() const { return strips + which * stride; }
     __device__ __forceinline__ u32 line() const { return first_line + 2 * segment; }
-    __device__ __forceinline__ void next() { segment += warps; }
+    __device__ __forceinline__ void next() { skip(warps); }
 };
 
-// Every so many segments of the chosen experts' strips, one expert after another. `down` is that of the first expert.
-struct ChosenDown {
-    const u8 *down;
-    u64 stride;
-    const u32 *picks;
-    u32 segments, blocks, warps, k, segment;
+// A segment of a chosen expert's strips for 32 outputs: where it begins in the first one, which lines of vectors it
+// meets, and how many.
+struct DownTask {
     const u8 *at;
-    // Behind the last task lies an expert that nobody looks at.
-    __device__ __forceinline__ void find() { at = down + stride * picks[min(k, MOST_USED - 1)]; }
-    __device__ __forceinline__ ChosenDown(const u8 *down, u64 stride, const u32 *picks, u32 task, u32 segments, u32 blocks, u32 warps)
-        : down(down), stride(stride), picks(picks), segments(segments), blocks(blocks), warps(warps), k(task / segments), segment(task % segments) {
-        find();
-    }
-    __device__ __forceinline__ const u8 *strip() const { return at; }
-    __device__ __forceinline__ u32 line() const { return k * blocks + 2 * segment; }
-    __device__ __forceinline__ void next() {
-        for (segment += warps; segment >= segments; segment -= segments) k++;
-        find();
-    }
+    u32 line, blocks;
 };
 
-// A block computes 16 values of the row's output. It begins when the shared expert's inner vector and the router's
-// product are there, and chooses and does the shared expert's part while the other inner vectors are made.
+// Two times 16 rows of Q2_K with a block of the vector, whose line this is from the lane's first run on. All lanes read
+// it, though only the first four need to: what some lanes read takes a move to where the others have something.
+__device__ __forceinline__ void two_blocks(const Span<Q2_K> &at, u32 line, float (&sum)[2][4]) {
+    const Matrix not_needed = {};
+    Tile<Q2_K> tiles[2];
+#pragma unroll
+    for (u32 m = 0; m < 2; m++) tiles[m].begin(at.further(m * TILE_BYTES<Q2_K>));
+#pragma unroll
+    for (u32 s = 0; s < 4; s++) {
+        u32 half = line ^ Near::place(Codes<Q2_K>::start(s, 0)), a[8], b[8];
+        uint4 low = staged16(half), high = staged16(half + 16);
+#pragma unroll
+        for (u32 m = 0; m < 2; m++) {
+            Coming<Q2_K>().take(not_needed, tiles[m], s, a, b);
+            mma_run(sum[m], a, b, low, high);
+        }
+    }
+}
+
+// A block computes some times 32 values of the row's output; a multiprocessor has one. It begins when the shared
+// expert's inner vector and the router's product are there, and chooses and does the shared expert's part while the
+// other inner vectors are made.
 extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     __shared__ Choice choice;
     invite();
     const ExpertsArgs &e = a.e;
-    const u32 slots = OUT_AHEAD * TILE_BYTES<Q2_K>;
+    const u32 tile = TILE_BYTES<Q2_K>, slots = OUT_AHEAD * tile;
     static_assert(slots >= TILE_BYTES<Q8_0>, "a block of the shared expert has the room of the others' pieces");
-    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256, row = blockIdx.x;
-    u32 room = shared_address(shared_memory) + warp * slots, all = (used + 1) * 16;
-    float *outputs = (float *)((u8 *)shared_memory + warps * slots); // [used + 1][segments][16]
-    float *values = outputs + all * segments;                        // [used + 1][16]
-    u32 lines = lines_behind(shared_memory, warps * slots + all * (segments + 1) * sizeof(float));
-    auto put = [&](u32 k, u32 segment, float upper, float lower) {
-        float *at = outputs + (k * segments + segment) * 16 + threadIdx.x % 32 / 4;
-        at[0] = upper, at[8] = lower;
+    static_assert(OUT_AHEAD == 6, "three times a block of two strips");
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256;
+    u32 every = (e.hidden / 32 + gridDim.x - 1) / gridDim.x, top = blockIdx.x * every, pairs = min(every, e.hidden / 32 - top), tasks = pairs * used * segments;
+    u32 room = shared_address(shared_memory) + warp * slots;
+    DownTask *task_list = (DownTask *)((u8 *)shared_memory + warps * slots); // [pairs][used][segments]
+    float *sums = (float *)(task_list + tasks);                             // [pairs][used][segments][32]
+    float *shared_sums = sums + tasks * 32;                                 // [pairs][segments][32]
+    float *values = shared_sums + pairs * segments * 32;                    // [pairs][used + 1][32]
+    u32 lines = lines_behind(shared_memory, warps * slots + tasks * sizeof(DownTask) + pairs * ((used + 1) * (segments + 1) * 32) * sizeof(float));
+    auto put = [&](float *at, float upper, float lower) {
+        if (lane % 4 == 0) at[lane / 4] = upper, at[lane / 4 + 8] = lower;
     };
     choose_early(a.route, choice);
 
-    u32 shared = warp < segments ? (segments - warp + warps - 1) / warps : 0;
-    for (u32 segment = warp; segment < segments; segment += warps) {
-        u32 first = segment * 2;
-        ask_lines(lines + used * blocks * VECTOR_LINE, a.middle + (u64)used * e.inner, first, min(first + 2, blocks));
-    }
-    OnePipe<Q8_0, 1, SharedDown> of_shared(room, lines, blocks, shared, {e.shared_down.codes + row * strip_bytes<Q8_0>(e.inner), used * blocks, warp, warps});
+    // Each warp asks for what it needs of the vector.
+    u32 shared = 2 * pairs * segments, mine = warp < shared ? (shared - warp + warps - 1) / warps : 0, stride = strip_bytes<Q8_0>(e.inner);
+    SharedDown walk = {e.shared_down.codes + 2 * top * stride, stride, used * blocks, segments, warps, 0, 0};
+    walk.skip(warp);
+    OnePipe<Q8_0, 1, SharedDown> of_shared(room, lines, blocks, mine, walk);
+    for (u32 i = 0; i < mine; i++, walk.next()) ask_lines(lines, a.middle, walk.line(), walk.first_line + min(2 * walk.segment + 2, blocks));
     of_shared.begin();
     choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
-    of_shared.end(0, [&](const SharedDown &walk, float upper, float lower) { put(used, walk.segment, upper, lower); });
+    stride = strip_bytes<Q2_K>(e.inner);
+    for (u32 task = threadIdx.x; task < tasks; task += blockDim.x) {
+        u32 of = task / segments, segment = task % segments, k = of % used, pair = top + of / used;
+        const u8 *expert = e.down.first.codes + e.down.codes_stride * choice.picks[k];
+        task_list[task] = {expert + 2 * pair * stride + 2 * segment * tile, k * blocks + 2 * segment, min(2u, blocks - 2 * segment)};
+    }
+    of_shared.end(0, [&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which / 2 * segments + walk.segment) * 32 + walk.which % 2 * 16, upper, lower); });
+    __syncthreads();
 
-    u32 tasks = used * segments;
-    u32 chosen = warp < tasks ? (tasks - warp + warps - 1) / warps : 0;
-    OnePipe<Q2_K, OUT_AHEAD, ChosenDown> pipe(room, lines, blocks, chosen, ChosenDown(e.down.first.codes + row * strip_bytes<Q2_K>(e.inner), e.down.codes_stride, choice.picks, warp, segments, blocks, warps));
-    pipe.begin();
-    await();
-    for (u32 task = warp; task < tasks; task += warps) {
-        u32 k = task / segments, first = task % segments * 2;
-        ask_lines(lines + k * blocks * VECTOR_LINE, a.middle + (u64)k * e.inner, first, min(first + 2, blocks));
+    u32 list = shared_address(task_list), to = room + lane * 16;
+    Span<Q2_K> span(room, room + 16 * Widths<Q2_K>::codes, lane / 4, Codes<Q2_K>::lane(lane % 4), nullptr);
+    static_assert(Widths<Q2_K>::codes == 64 && Widths<Q2_K>::swap == 0, "four lanes read a row");
+    keep_at_hand(to), keep_at_hand(span.scales);
+    span.codes = span.traded = to;
+    auto ask = [&](u32 slot, u32 task, u32 k) {
+        if (task < tasks) {
+            uint4 of = staged16(list + task * sizeof(DownTask));
+            const u8 *from = (const u8 *)((u64)of.y << 32 | of.x) + (k * tile + lane * 16);
+            if (k < of.w) ask_line<tile>(to + slot, from), ask_line<tile>(to + slot + tile, from + stride);
+        }
+        copies_begun();
+    };
+    ask(0, warp, 0), ask(2 * tile, warp, 1), ask(4 * tile, warp + warps, 0);
+    // Once before the inner vectors are there, for nothing but that the instructions are near when they are.
+#pragma unroll 1
+    for (u32 pass = first_pass(); pass < 2; pass++) {
+        if (pass) await();
+        for (u32 task = warp; task < tasks; task += warps) {
+            uint2 of = staged8(list + task * sizeof(DownTask) + 8);
+            ask_lines(lines, a.middle, of.x, of.x + of.y);
+        }
+        copies_begun();
+        copies_done<0>();
+        u32 slot = 0;
+#pragma unroll 1
+        for (u32 task = warp; task < (pass ? tasks : min(tasks, warps)); task += warps) {
+            uint2 of = staged8(list + task * sizeof(DownTask) + 8);
+            u32 line = lines + of.x * VECTOR_LINE + Near::place(Codes<Q2_K>::start(0, lane % 4));
+            float sum[2][4] = {};
+#pragma unroll 1
+            for (u32 k = 0; k < 2; k++) {
+                copies_done<2>();
+                __syncwarp();
+                if (k < of.y) two_blocks(span.further(slot), line + k * VECTOR_LINE, sum);
+                __syncwarp();
+                if (pass) ask(slot, task + (k + 1) * warps, 1 - k);
+                slot = slot < 4 * tile ? slot + 2 * tile : 0;
+            }
+#pragma unroll
+            for (u32 m = 0; m < 2; m++) put(sums + task * 32 + m * 16, sum[m][0], sum[m][2]);
+        }
+        __syncthreads();
     }
-    copies_begun();
-    copies_done<0>();
-    pipe.end(0, [&](const ChosenDown &walk, float upper, float lower) { put(walk.k, walk.segment, upper, lower); });
-    __syncthreads();
-    for (u32 o = threadIdx.x; o < all; o += blockDim.x) {
-        const float *of = outputs + o / 16 * segments * 16 + o % 16;
-        float sum = 0.0f;
+    for (u32 pair = 0; pair < pairs; pair++)
+        for (u32 k = warp; k <= used; k += warps) {
+            const float *of = (k < used ? sums + (pair * used + k) * segments * 32 : shared_sums + pair * segments * 32) + lane;
+            float sum = 0.0f;
 #pragma unroll 4
-        for (u32 s = 0; s < segments; s++) sum += of[s * 16];
-        values[o] = __fmul_rn(sum, o / 16 == used ? unscale(Q8_0) : unscale(Q2_K));
-    }
+            for (u32 s = 0; s < segments; s++) sum += of[s * 32];
+            values[(pair * (used + 1) + k) * 32 + lane] = __fmul_rn(sum, k == used ? unscale(Q8_0) : unscale(Q2_K));
+        }
     __syncthreads();
-    if (threadIdx.x >= 16) return;
-    const float *of = values + threadIdx.x;
-    float y = of[used * 16];
+    for (u32 pair = warp; pair < pairs; pair += warps) {
+        const float *of = values + pair * (used + 1) * 32 + lane;
+        float y = of[used * 32];
 #pragma unroll 8
-    for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 16]);
-    e.out[row * 16 + threadIdx.x] = y;
+        for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 32]);
+        e.out[(top + pair) * 32 + lane] = y;
+    }
 }
