@@ -220,7 +220,7 @@ pub fn save(
     rows: usize,
     args: &SaveArgs,
 ) -> Result<(), CudaError> {
-    device.launch(kernels, Kernel::SaveRows, [rings, rows, 1], 128, 0, args)
+    device.launch(kernels, Kernel::SaveRows, [rings, rows, 1], 256, 0, args)
 }
 
 /// Which positions of a ring are copied, and where their copies lie.

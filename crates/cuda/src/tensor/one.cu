@@ -239,5 +239,5 @@ extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, RESIDENT(2)) half_q
     if (blockIdx.x < a.blocks)
         one_of_products<true>(a.list, a.norm, shared_address(shared_memory));
     else
-        keep_job(a.keep, ROW_JOB + blockIdx.x - a.blocks, 0, (float *)shared_memory);
+        invite(), keep_job(a.keep, ROW_JOB + blockIdx.x - a.blocks, 0, (float *)shared_memory);
 }
