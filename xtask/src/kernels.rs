@@ -22,6 +22,7 @@ const HOT: &[&str] = &[
     "hyper_write",
     "hyper_read",
     "hyper_together",
+    "hyper_together_2",
     "attend_parts",
     "attend_join",
     "attend_together",

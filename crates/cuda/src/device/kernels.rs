@@ -32,6 +32,7 @@ kernels! {
     HyperWrite = "hyper_write",
     HyperRead = "hyper_read",
     HyperTogether = "hyper_together",
+    HyperTogether2 = "hyper_together_2",
     Products1 = "products_1",
     Products8 = "products_8",
     HalfProducts1 = "half_products_1",
