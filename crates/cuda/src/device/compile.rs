@@ -36,6 +36,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../tensor/hopper.cu"),
     include_str!("../experts/tensor.cu"),
     include_str!("../experts/one.cu"),
+    include_str!("../experts/shared.cu"),
     include_str!("../experts/choice.cuh"),
     include_str!("../experts/flash.cu"),
     include_str!("../experts/items.cu"),

@@ -56,13 +56,27 @@ template <bool WARP> __device__ __forceinline__ void meet() {
 
 // A row's choice. `scores` has room for two words for each expert, `picks` for those that are used.
 template <bool WARP> __device__ __forceinline__ void route_row(const RouteArgs &a, u32 r, float *scores, u32 *picks) {
-    u32 *keys = (u32 *)(scores + a.experts), me = chooser<WARP>();
-    for (u32 e = me; e < a.experts; e += choosers<WARP>()) {
-        float s = sqrtf(softplus(__ldcg(a.logits + (u64)r * a.experts + e)));
-        scores[e] = s;
-        if (!a.table) keys[e] = ordered(s + a.bias[e]);
+    // So many are asked for before the first is waited for.
+    const u32 ahead = WARP ? 8 : 1;
+    u32 *keys = (u32 *)(scores + a.experts), me = chooser<WARP>(), by_token = 0;
+    if (a.table && me < a.used) by_token = __ldg(a.table + (u64)a.rows[r].token * a.used + me);
+    for (u32 first = me; first < a.experts; first += ahead * choosers<WARP>()) {
+        float logit[ahead], bias[ahead];
+#pragma unroll
+        for (u32 j = 0; j < ahead; j++) {
+            u32 e = min(first + j * choosers<WARP>(), a.experts - 1);
+            logit[j] = __ldcg(a.logits + (u64)r * a.experts + e), bias[j] = a.table ? 0.0f : __ldg(a.bias + e);
+        }
+#pragma unroll
+        for (u32 j = 0; j < ahead; j++) {
+            u32 e = first + j * choosers<WARP>();
+            float s = sqrtf(softplus(logit[j]));
+            if (e >= a.experts) continue;
+            scores[e] = s;
+            if (!a.table) keys[e] = ordered(s + bias[j]);
+        }
     }
-    if (a.table && me < a.used) picks[me] = a.table[(u64)a.rows[r].token * a.used + me];
+    if (a.table && me < a.used) picks[me] = by_token;
     meet<WARP>();
     if (!a.table) {
         if (me < 32 && a.experts <= 256)

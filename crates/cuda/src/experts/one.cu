@@ -1,16 +1,16 @@
 // The experts of one row, side by side, in formats that `flash.cu` does not know; and the router with the shared
-// expert's input, of up to 16 rows.
+// expert's input, of up to 16 rows, where `shared.cu` does not know them.
 
 // The router's product, and the inner vectors of the shared expert, which nobody has to choose. The last of
 // the router's blocks chooses the others, while the shared expert is still at work.
-template <int F> __device__ __forceinline__ void router_and_shared_inner(const HalfExpertsArgs &a, uint4 *shared_memory) {
+__device__ __forceinline__ void router_and_shared_inner(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8], last;
     __shared__ float ones[8];
     const ExpertsArgs &e = a.e;
     u32 r = blockIdx.y * 8, count = min(8u, a.rows - r);
     if (blockIdx.x < a.router_blocks) {
         if (a.route.bias && 32 * threadIdx.x < a.experts) prefetch(a.route.bias + 32 * threadIdx.x);
-        half_products<1, ANY, ROOM_OF<F>>(a.router, blockIdx.x, shared_memory);
+        half_products<1, ANY>(a.router, blockIdx.x, shared_memory);
         __threadfence();
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -31,7 +31,7 @@ template <int F> __device__ __forceinline__ void router_and_shared_inner(const H
     u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner<F>(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
+    few_inner(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
 }
 
 // Of one row: the inner vectors of the experts that it has chosen.
@@ -49,7 +49,7 @@ __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *sh
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner<ANY>(a, of, [] {}, 1, a.x, pair, weight, rest, table);
+    few_inner(a, of, [] {}, 1, a.x, pair, weight, rest, table);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -124,7 +124,6 @@ __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *s
     e.out[d] = y;
 }
 
-EXPERTS_KERNEL(router_and_shared, router_and_shared_inner<ANY>, 2)
-EXPERTS_KERNEL(router_and_shared_q8, router_and_shared_inner<Q8_0>, 1)
+EXPERTS_KERNEL(router_and_shared, router_and_shared_inner, 2)
 EXPERTS_KERNEL(half_experts_in_1, experts_in_1, 2)
 EXPERTS_KERNEL(half_experts_out_1, experts_out_1, 2)

@@ -31,10 +31,6 @@ __device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS
 
 __device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
-// What a warp has for its pieces of gate and up. Of a format for which there is a kernel: two of both.
-template <int F> constexpr u32 ROOM_OF = 2 * Piece<F, 2>::bytes;
-template <> constexpr u32 ROOM_OF<ANY> = ROOM;
-
 // ------------------------------------------------------------------ few rows
 
 // 16 values of inner vectors, several times (or, where rows are short, by several groups of warps).
@@ -66,24 +62,18 @@ template <int F> struct InnerWalk {
 };
 
 // `ready` waits for the input; every thread of the block must call this.
-template <int F, class Ready>
+template <class Ready>
 __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
-    float *sums = (float *)(rooms + FEW_WARPS * ROOM_OF<F>); // [tiles][gate, up][segments][count][16]
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM); // [tiles][gate, up][segments][count][16]
     u32 tile = warp / share, lead = warp % share, all = min(of.tiles, (e.inner + 15) / 16 - min(of.first, (e.inner + 15) / 16));
     u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = tiles * ((segments - lead + share - 1) / share);
-    u8 *room = rooms + warp * ROOM_OF<F>;
+    u8 *room = rooms + warp * ROOM;
     const u16 *const x[1] = {input};
     auto done = [&](const auto &walk, int m, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which + m) * segments + walk.segment) * count * 16, sum, count); };
-    if constexpr (F != ANY) {
-        Pipe<F, 2, 2, InnerWalk<F>> pipe(room, e.hidden / 256, mine, InnerWalk<F>(of, tile, lead, groups, 0));
-        pipe.begin();
-        ready();
-        pipe.template end<1>(x, column_of(table), done);
-    } else {
-        // Two pieces of any format there would be no room for.
-        for (int which = 0; which < 2; which++) {
+    // Two pieces of any format there would be no room for.
+    for (int which = 0; which < 2; which++) {
 #define BODY(G)                                                                                                            \
     {                                                                                                                      \
         Pipe<G, 1, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
@@ -91,9 +81,8 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
         if (which == 0) ready();                                                                                           \
         pipe.template end<1>(x, column_of(table), done);                                                                   \
     }
-            FOR_EXPERT_CODES(of.gate.format, BODY)
+        FOR_EXPERT_CODES(of.gate.format, BODY)
 #undef BODY
-        }
     }
     __syncthreads();
     float scale = unscale(of.gate.format);
@@ -124,7 +113,7 @@ __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *sh
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner<ANY>(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.

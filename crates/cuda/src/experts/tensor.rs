@@ -2,7 +2,7 @@
 
 use ds4_quant::Format;
 
-use super::{ExpertsArgs, RouteArgs, flash, items, route, route_shared};
+use super::{ExpertsArgs, RouteArgs, flash, items, route, route_shared, shared::Shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::{MatrixRef, StackRef},
@@ -89,9 +89,6 @@ const RESIDENT: usize = 2;
 /// sums of more.
 const MOST_PASSES: usize = 3;
 
-/// What `RouterAndSharedQ8` may take, on cards that have so much.
-const MUCH_SHARED: usize = 160 << 10;
-
 /// Bytes of the sums of gate and up: so many tiles, each of so many columns, for up to 8 rows at a time.
 fn sums(tiles: usize, hidden: usize, rows: usize) -> usize {
     2 * tiles * segments(hidden) * rows.min(8) * 16 * size_of::<f32>()
@@ -115,14 +112,12 @@ fn most_passes(most: usize, rooms: usize, hidden: usize, rows: usize) -> usize {
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-    if device.info().has_much_shared() {
-        kernels.allow_shared(Kernel::RouterAndSharedQ8, MUCH_SHARED as u32)?;
-    }
     for (vectors, of) in MANY {
         // The widest rows take more than the narrowest and their table.
         let most = many_shared(Format::F16 as u32, vectors) as u32;
         of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
+    super::shared::prepare(kernels)?;
     items::prepare(device, kernels)?;
     flash::prepare(device, kernels)?;
     let most = most_shared(device) as u32;
@@ -202,24 +197,22 @@ pub fn run(
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
     let threads = 32 * FEW_WARPS as u32;
     let sums = |tiles: usize| sums(tiles, hidden, rows);
-
-    let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
-    let shared = |pieces: usize| {
-        (pieces * FEW_WARPS * ROOM + sums(tiles(hidden)))
+    let shared = Shared::new(device.info(), beside.router, experts, halves, beside.down);
+    if let Some(shared) = &shared {
+        shared.input(device, kernels, rows)?;
+    } else {
+        let grid = [router_blocks + inner.div_ceil(16 * tiles(hidden)), rows.div_ceil(8), 1];
+        let shared = (FEW_WARPS * ROOM + sums(tiles(hidden)))
             .max(router_shared)
-            .max(rows.min(8) * route_shared(route_args))
-    };
-    let q8 = experts.shared_gate.format == Format::Q8_0 as u32
-        && device.info().has_much_shared()
-        && shared(2) <= MUCH_SHARED;
-    let (kernel, shared) = match q8 {
-        true => (Kernel::RouterAndSharedQ8, shared(2)),
-        false => (Kernel::RouterAndShared, shared(1)),
-    };
-    device.launch(kernels, kernel, grid, threads, shared, &args)?;
+            .max(rows.min(8) * route_shared(route_args));
+        device.launch(kernels, Kernel::RouterAndShared, grid, threads, shared, &args)?;
+    }
 
     let (gate, down) = (experts.gate.first.format, experts.down.first.format);
     if rows == 1 {
+        if shared.is_some() {
+            route(device, kernels, rows, route_args)?;
+        }
         let rooms = |format: u32| table_bytes(format) + FEW_WARPS * ROOM;
         let most_passes = most_passes(most_shared(device), rooms(gate), hidden, 1);
         // All blocks at once, if they fit.
@@ -232,7 +225,10 @@ pub fn run(
         let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms(down) + output_sums(used, inner));
         return device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args);
     }
-    tensor::multiply(device, kernels, beside.down, rows)?;
+    match &shared {
+        Some(shared) => shared.output(device, kernels, rows, route_args)?,
+        None => tensor::multiply(device, kernels, beside.down, rows)?,
+    }
     let known = (items::knows_input(gate), items::knows_output(down, hidden));
     let per_item = if known.0 || known.1 { items::VECTORS } else { ITEM_VECTORS };
     args.per_item = per_item as u32;

@@ -14,19 +14,20 @@ template <int F, int B>
 __device__ __forceinline__ void write_rows(const HyperArgs &a, Share &w, u32 row, float *v) {
     keep_packed(w);
     u32 chunk = blockIdx.x, first = chunk * CHUNK, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float4 x[B];
+    float4 x[B][1];
     float squares[B], sum[B][3];
 #pragma unroll
-    for (u32 b = 0; b < B; b++) x[b] = mixed(a, row + b, first);
+    for (u32 b = 0; b < B; b++) mixed<1>(a, {row + b}, first, x[b]);
     __syncthreads(); // all have read the streams, and what `v` held, before either is written
 #pragma unroll
-    for (u32 b = 0; b < B; b++) squares[b] = place(a, row + b, first, x[b], v + b * 4 * CHUNK, a.write);
+    for (u32 b = 0; b < B; b++) squares[b] = place(a, row + b, first, x[b][0], v + b * 4 * CHUNK, a.write);
     __syncthreads();
     project<F, B>(a, w, first, v, sum);
 #pragma unroll
     for (u32 b = 0; b < B; b++) {
         float *partial = a.partial + ((u64)(row + b) * a.chunks + chunk) * SUMS;
-        if (lane == 0) *(float4 *)(partial + 4 * warp) = make_float4(sum[b][0], sum[b][1], sum[b][2], squares[b]);
+        float4 four = make_float4(warp_sum(sum[b][0]), warp_sum(sum[b][1]), warp_sum(sum[b][2]), warp_sum(squares[b]));
+        if (lane == 0) *(float4 *)(partial + 4 * warp) = four;
     }
 }
 
@@ -67,7 +68,7 @@ extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
     if (blockIdx.x < mixers) {
         u32 row = blockIdx.x * 8 + warp;
         if (row >= a.count) return;
-        store_mix(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, inverse), true);
+        store_mix(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, lane, inverse), true);
         return;
     }
     u32 row = blockIdx.x - mixers;
@@ -75,7 +76,7 @@ extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
     // The streams are asked for before the weights on them are known.
     for (u32 at = threadIdx.x * 32; at < a.n * a.hidden; at += 8192) prefetch(streams + at);
     if (warp == 0) {
-        float weight = read_weight(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, inverse), true);
+        float weight = read_weight(a, row, ended(a, ending, a.partial + (u64)row * a.chunks * SUMS, lane, inverse), true);
         if (lane < 4) pre[lane] = weight;
         if (lane == 0 && !sound(inverse)) report(a.fault, a.stage, row);
     }

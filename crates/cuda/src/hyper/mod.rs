@@ -3,8 +3,8 @@
 //!
 //! Between two blocks a row's output is written back, the new streams are projected, and the projection
 //! says how the next input is made of them. For a few rows that is one launch, a cluster of blocks to a
-//! row (`together.cu`); for many, and on cards without such clusters, it is two (`kernel.cu`). Both take
-//! the same steps (`steps.cuh`), so that no bit depends on which it was.
+//! row, or to two (`together.cu`); for many, and on cards without such clusters, it is two (`kernel.cu`).
+//! All take the same steps (`steps.cuh`), so that no bit depends on which it was.
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,11 @@ const SUMS: usize = 32;
 const MOST_BLOCKS: usize = 16;
 /// Rows that a block of `hyper_read` mixes, a warp each.
 const MIXED: usize = 8;
-/// Up to so many rows, a cluster for each is the faster way.
+/// Up to so many rows, clusters are the faster way.
 const FEW: usize = 16;
+/// Up to so many rows each has a cluster of its own. Clusters of more would not all run at once: each must
+/// find room in one part of the card, of which there are seven or eight.
+const ALONE: usize = 8;
 /// Streams that the kernels can hold.
 pub const MOST_STREAMS: usize = 4;
 
@@ -107,7 +110,8 @@ pub fn prepare(device: &Device, kernels: &Kernels, hidden: usize) -> Result<Way,
     let blocks = hidden.div_ceil(CHUNK);
     // One block alone has nobody to write to, and that is what the instructions are for.
     let together = (2..=MOST_BLOCKS).contains(&blocks)
-        && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256, 0)?;
+        && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256, 0)?
+        && device.can_cluster(kernels, Kernel::HyperTogether2, blocks, 256, 0)?;
     Ok(if together { Way::Together } else { Way::Apart })
 }
 
@@ -119,8 +123,11 @@ pub fn run(device: &Device, kernels: &Kernels, way: Way, args: HyperArgs) -> Res
     let per_block = if rows <= FEW { 1 } else { 4 * (rows / 128).clamp(1, 4) };
     let args = HyperArgs { chunks: chunks as u32, per_block: per_block as u32, ..args };
     if way == Way::Together && rows <= FEW {
-        let grid = [chunks, rows, 1];
-        return device.launch_clusters(kernels, Kernel::HyperTogether, grid, 256, 0, &args);
+        let (kernel, clusters) = match rows {
+            ..=ALONE => (Kernel::HyperTogether, rows),
+            _ => (Kernel::HyperTogether2, rows.div_ceil(2)),
+        };
+        return device.launch_clusters(kernels, kernel, [chunks, clusters, 1], 256, 0, &args);
     }
     let grid = [chunks, rows.div_ceil(per_block), 1];
     device.launch(kernels, Kernel::HyperWrite, grid, 256, 0, &args)?;

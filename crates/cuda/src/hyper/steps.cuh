@@ -111,27 +111,39 @@ __device__ __forceinline__ float square4(float4 x) {
     return __fadd_rn(__fmaf_rn(x.x, x.x, __fmul_rn(x.y, x.y)), __fmaf_rn(x.z, x.z, __fmul_rn(x.w, x.w)));
 }
 
-// Four neighbouring dimensions of a stream, new, and where they belong: a block has a thread for each four.
-__device__ __forceinline__ float4 mixed(const HyperArgs &a, u32 row, u32 first) {
+// Of each of B rows four neighbouring dimensions of a stream, new: a block has a thread for each four. All that is
+// needed is asked for before anything is waited for.
+template <int B> __device__ __forceinline__ void mixed(const HyperArgs &a, const u32 (&rows)[B], u32 first, float4 (&x)[B]) {
     u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
-    float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), old[4];
-    if (s >= a.n || d >= a.hidden) return x;
-    const float *streams = a.streams + (u64)row * a.n * a.hidden + d;
-    if (!a.write) return *(const float4 *)(streams + s * a.hidden);
-    const float *mix = a.mix + (u64)row * a.mix_rows + a.n + s;
-    float weight[4], written = mix[0];
-    float4 out = *(const float4 *)(a.out + (u64)row * a.hidden + d);
-    // Streams that are not there weigh nothing: that is shorter than to leave them out.
+    float4 old[B][4], out[B];
+    float weight[B][4], written[B];
 #pragma unroll
-    for (u32 i = 0; i < 4; i++) {
-        u32 from = min(i, a.n - 1);
-        old[i] = *(const float4 *)(streams + from * a.hidden);
-        weight[i] = mix[a.n + from * a.n];
+    for (u32 b = 0; b < B; b++) x[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (s >= a.n || d >= a.hidden) return;
+    if (!a.write) {
+#pragma unroll
+        for (u32 b = 0; b < B; b++) x[b] = *(const float4 *)(a.streams + ((u64)rows[b] * a.n + s) * a.hidden + d);
+        return;
     }
-    fused(x, written, out);
 #pragma unroll
-    for (u32 i = 0; i < 4; i++) fused(x, i < a.n ? weight[i] : 0.0f, old[i]);
-    return x;
+    for (u32 b = 0; b < B; b++) {
+        const float *streams = a.streams + (u64)rows[b] * a.n * a.hidden + d, *mix = a.mix + (u64)rows[b] * a.mix_rows + a.n + s;
+        written[b] = mix[0];
+        out[b] = *(const float4 *)(a.out + (u64)rows[b] * a.hidden + d);
+        // Streams that are not there weigh nothing: that is shorter than to leave them out.
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 from = min(i, a.n - 1);
+            old[b][i] = *(const float4 *)(streams + from * a.hidden);
+            weight[b][i] = mix[a.n + from * a.n];
+        }
+    }
+#pragma unroll
+    for (u32 b = 0; b < B; b++) {
+        fused(x[b], written[b], out[b]);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) fused(x[b], i < a.n ? weight[b][i] : 0.0f, old[b][i]);
+    }
 }
 
 // Asks for what `mixed` will read.
@@ -141,15 +153,15 @@ __device__ __forceinline__ void ask_for_streams(const HyperArgs &a, u32 row, u32
     if (threadIdx.x == 0) prefetch(a.mix + (u64)row * a.mix_rows);
 }
 
-// Puts it where the block finds it, [N][CHUNK] in `v`, and, if it is new, where it belongs. Gives the warp's sum of squares.
+// Puts it where the block finds it, [N][CHUNK] in `v`, and, if it is new, where it belongs. Gives the thread's squares.
 __device__ __forceinline__ float place(const HyperArgs &a, u32 row, u32 first, float4 x, float *v, bool fresh) {
     u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
     if (fresh && s < a.n && d < a.hidden) *(float4 *)(a.streams + ((u64)row * a.n + s) * a.hidden + d) = x;
     *(float4 *)(v + 4 * threadIdx.x) = x;
-    return warp_sum(square4(x));
+    return square4(x);
 }
 
-// Products of the warp's three rows of the function and the streams of B rows of the batch, in every lane.
+// Products of the warp's three rows of the function and the streams of B rows of the batch: the lane's part.
 template <int F, int B>
 __device__ __forceinline__ void project(const HyperArgs &a, const Share &w, u32 first, const float *v, float (&sum)[B][3]) {
 #pragma unroll
@@ -169,10 +181,6 @@ __device__ __forceinline__ void project(const HyperArgs &a, const Share &w, u32 
                 sum[b][j] = __fmaf_rn(c[j].w, x.w, __fmaf_rn(c[j].z, x.z, __fmaf_rn(c[j].y, x.y, __fmaf_rn(c[j].x, x.x, sum[b][j]))));
         }
     }
-#pragma unroll
-    for (u32 b = 0; b < B; b++)
-#pragma unroll
-        for (u32 j = 0; j < 3; j++) sum[b][j] = warp_sum(sum[b][j]);
 }
 
 // ------------------------------------------------------------------ weights of the streams
@@ -189,8 +197,7 @@ __device__ __forceinline__ Ending load_ending(const HyperArgs &a) {
 }
 
 // Ends the projection of a row: lane r gets what the function's row r says. A warp does it.
-__device__ __forceinline__ float ended(const HyperArgs &a, const Ending &ending, const float *sums, float &inverse) {
-    u32 lane = threadIdx.x % 32;
+__device__ __forceinline__ float ended(const HyperArgs &a, const Ending &ending, const float *sums, u32 lane, float &inverse) {
     const float *mine = sums + (lane < SQUARES ? lane / 3 * 4 + lane % 3 : lane % 8 * 4 + 3);
     float t[16];
 #pragma unroll

@@ -203,7 +203,9 @@ fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
                 given.check(&function, &all, row);
             }
             let way = prepare(device, kernels, hidden).unwrap();
-            for (from, count) in [(0, 1), (7, 3), (30, 16), (50, 17), (9, 141)] {
+            // Up to 17 all, because they go to clusters alone or in pairs; then more.
+            let few = (1..=17).map(|count| (7 * count - 7, count));
+            for (from, count) in few.chain([(50, 100), (9, 141)]) {
                 for way in [way, Way::Apart] {
                     let some = given.run(cards, on_card, way, (from, count));
                     let part = |values: &[f32], each: usize| {

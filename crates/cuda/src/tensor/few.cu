@@ -60,8 +60,8 @@ template <int F> struct TileWalk {
 // For a format that is known when the kernel is compiled, or for whichever there is.
 static const int ANY = -2;
 
-// What block `block` of a list does, whose warps have `OF` bytes for their pieces; every thread of it must call this.
-template <int N, int F, u32 OF = ROOM> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
+// What block `block` of a list does; every thread of it must call this.
+template <int N, int F> __device__ __forceinline__ void half_products(const FewProductsArgs &a, u32 block, uint4 *room_of_all) {
     u32 i = 0;
     #pragma unroll 1
     for (u32 k = 1; k < a.count; k++)
@@ -86,18 +86,18 @@ template <int N, int F, u32 OF = ROOM> __device__ __forceinline__ void half_prod
     u32 all = min(tiles, (m.rows + 15) / 16 - block * tiles), mine = tile < all ? (segments - lead + share - 1) / share : 0;
     // Tiles do not cross groups: a group's rows are a multiple of 16.
     u32 offset = p.p.group_rows < m.rows ? row / p.p.group_rows * p.p.group_stride : 0;
-    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * OF;
-    float *sums = (float *)(rooms + FEW_WARPS * OF); // [tiles][segments][count][16]
+    u8 *rooms = (u8 *)room_of_all, *room = rooms + warp * ROOM;
+    float *sums = (float *)(rooms + FEW_WARPS * ROOM); // [tiles][segments][count][16]
     const u16 *input[N];
 #pragma unroll
     for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride;
     auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                        \
-    {                                                                                                                  \
-        Pipe<G, 1, DEPTH<G, OF>, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
-        pipe.begin();                                                                                                  \
-        await();                                                                                                       \
-        pipe.template end<N>(input, 0, done);                                                                          \
+    {                                                                                                              \
+        Pipe<G, 1, DEPTH<G>, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
+        pipe.begin();                                                                                              \
+        await();                                                                                                   \
+        pipe.template end<N>(input, 0, done);                                                                      \
     }
     FOR_CODES_OF(F, m.format, BODY)
 #undef BODY

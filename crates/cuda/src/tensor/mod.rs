@@ -6,7 +6,7 @@
 //! not know, up to 16, to the kernels of `few.cu`; more to `many.cu`, or on Hopper to `wide`.
 
 mod one;
-mod together;
+pub mod together;
 pub mod wide;
 
 use ds4_quant::Format;

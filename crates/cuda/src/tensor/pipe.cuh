@@ -171,8 +171,8 @@ template <int F, int M = 1> struct Piece {
 
 // What a warp has for the pieces of one format, and how many of them fit.
 static const u32 ROOM = 16 * 2 * (256 + 16);
-template <int F, u32 OF = ROOM> constexpr int DEPTH = OF / Piece<F>::bytes < 4 ? OF / Piece<F>::bytes : 4;
-template <u32 OF> constexpr int DEPTH<OTHER, OF> = 1;
+template <int F> constexpr int DEPTH = ROOM / Piece<F>::bytes < 4 ? ROOM / Piece<F>::bytes : 4;
+template <> constexpr int DEPTH<OTHER> = 1;
 
 template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHER> &of, u32 block, const u16 *const (&x)[N], float (&sum)[N][4]) {
     u32 g = threadIdx.x % 32 / 4;

@@ -8,6 +8,9 @@ struct TogetherProduct {
     HalfProduct of;
     u32 tiles;          // of 16 rows, that a cluster takes
     u32 group_clusters; // that share an input
+    const u8 *up;       // of an expert's input: the tiles of its other matrix
+    float limit;        // and what both sides of it are clamped to
+    u32 unused;
 };
 
 // Behind the last product come some whose first cluster no launch has.
@@ -17,14 +20,16 @@ struct TogetherProductsArgs {
     u32 unused;
 };
 
-// What cluster `cluster` of a product does; a line of the grid is a cluster. It takes 8 N vectors.
-template <int N, int F> __device__ __forceinline__ void products_together(const TogetherProduct &p, u32 cluster, u32 rows, u8 *shared) {
+// What cluster `cluster` of a product does; a line of the grid is a cluster. It takes 8 N vectors. With PAIR the
+// product is that of an expert's two input matrices: their tiles take turns, the sums of both go to the same block,
+// and what comes out of them is stored.
+template <int N, int F, u32 PAIR = 0> __device__ __forceinline__ void products_together(const TogetherProduct &p, u32 cluster, u32 rows, u8 *shared) {
     const u32 pieces = Widths<F>::codes / PIECE_ROW, runs = 4 / pieces, item_sums = N * 512;
     const Product &of = p.of.p;
     // The compiler has to know what all lanes of a warp have in common.
     u32 lane = threadIdx.x % 32, warp = __shfl_sync(FULL, threadIdx.x / 32, 0), g = lane / 4, t = lane % 4;
     u32 rank = blockIdx.x, company = gridDim.x, company_log = __popc(company - 1);
-    u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = cluster * p.tiles, tiles = min(p.tiles, (of.m.rows + 15) / 16 - top);
+    u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = cluster * p.tiles, tiles = min(p.tiles, (of.m.rows + 15) / 16 - top) << PAIR;
     // A block has one segment, or two, of which a warp takes always the same.
     u32 two = segments > company, first = rank << two, within = warp & two, segment = first + within, step = FEW_WARPS >> two;
     u32 tile = segment < segments ? warp >> two : tiles;
@@ -34,9 +39,9 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
     u32 codes = g * PIECE_ROW + (Codes<F>::lane(t) ^ g % 2 * Widths<F>::swap), scales = PIECE_CODES + g * 16;
     u64 *box = (u64 *)(shared + FEW_WARPS * PIECE_ROOM);
     u8 *sums = shared + FEW_WARPS * PIECE_ROOM + 16 + 8 * N * line; // [tiles of this block][segments][N][32 lanes][4]
-    u32 mine = (tiles + company - 1 - rank) >> company_log;         // tiles that this block adds up
-    const u8 *item = of.m.codes + ((u64)(top + tile) * blocks + 2 * segment) * TILE_BYTES<F>;
-    u32 onward = step * blocks * TILE_BYTES<F>, from = lane / 16 * Widths<F>::codes + lane % 16 * 16;
+    u32 mine = ((tiles >> PAIR) + company - 1 - rank) >> company_log << PAIR; // tiles that this block adds up
+    const u8 *item = (tile & PAIR ? p.up : of.m.codes) + ((u64)(top + (tile >> PAIR)) * blocks + 2 * segment) * TILE_BYTES<F>;
+    u32 onward = (step >> PAIR) * blocks * TILE_BYTES<F>, from = lane / 16 * Widths<F>::codes + lane % 16 * 16;
     // A number that the compiler would move to where it is needed each time, if it knew it.
     u32 from_1024 = threadIdx.x < of.m.cols ? FROM_1024 : 0;
     // The last segment of a row may have one block of columns only.
@@ -87,7 +92,7 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
             for (u32 n = 0; n < N; n++) mma_run(sum[n], a, b, low[n], high[n]);
         }
         if (last) {
-            u8 *place = sums + ((tile >> company_log) * segments + segment) * item_sums + lane * 16;
+            u8 *place = sums + ((tile >> PAIR >> company_log << PAIR | tile & PAIR) * segments + segment) * item_sums + lane * 16;
 #pragma unroll
             for (u32 n = 0; n < N; n++) {
                 float4 four = make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
@@ -95,7 +100,7 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
                 if (company == 1)
                     *(float4 *)(place + n * 512) = four;
                 else
-                    post(tile & company - 1, (const float *)(place + n * 512), four, box);
+                    post(tile >> PAIR & company - 1, (const float *)(place + n * 512), four, box);
                 sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
             }
             tile += step;
@@ -105,14 +110,18 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
     }
     __syncthreads(); // who is ready early does not keep asking
     if (company > 1) wait_for(box);
-    for (u32 o = threadIdx.x; o < mine * N * 32; o += 32 * FEW_WARPS) {
-        u32 slot = o / (N * 32), n = o / 32 % N, begin = shared_address(sums) + slot * segments * item_sums + o % (N * 32) * 16;
-        float y[4] = {};
+    for (u32 o = threadIdx.x; o < (mine >> PAIR) * N * 32; o += 32 * FEW_WARPS) {
+        u32 slot = o / (N * 32), n = o / 32 % N, begin = shared_address(sums) + (slot << PAIR) * segments * item_sums + o % (N * 32) * 16;
+        float y[4] = {}, up[4] = {};
 #pragma unroll 4
         for (u32 s = 0; s < segments; s++) {
-            uint4 of_segment = staged16(begin + s * item_sums);
+            uint4 of_segment = staged16(begin + s * item_sums), of_other;
+            if (PAIR) of_other = staged16(begin + (segments + s) * item_sums);
 #pragma unroll
-            for (u32 i = 0; i < 4; i++) y[i] += __uint_as_float(word(of_segment, i));
+            for (u32 i = 0; i < 4; i++) {
+                y[i] += __uint_as_float(word(of_segment, i));
+                if (PAIR) up[i] += __uint_as_float(word(of_other, i));
+            }
         }
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
@@ -120,19 +129,20 @@ template <int N, int F> __device__ __forceinline__ void products_together(const 
             if (row >= of.m.rows || which >= rows) continue;
             u64 target = (u64)which * of.y_stride + row;
             float scaled = y[i] * unscale(F);
+            if (PAIR) scaled = swiglu(scaled, up[i] * unscale(F), p.limit);
             if (of.y) of.y[target] = scaled;
             if (p.of.y) p.of.y[target] = half_of(scaled);
         }
     }
 }
 
-template <int N> __device__ __forceinline__ void half_products_together(const TogetherProductsArgs &a, u8 *shared) {
-    invite();
+// What cluster `cluster` of a list does.
+template <int N> __device__ __forceinline__ void half_products_together(const TogetherProductsArgs &a, u32 cluster, u8 *shared) {
     u32 i = 0;
 #pragma unroll
-    for (u32 k = 1; k < MOST_PRODUCTS; k++) i += a.products[k].of.p.first_block <= blockIdx.y;
+    for (u32 k = 1; k < MOST_PRODUCTS; k++) i += a.products[k].of.p.first_block <= cluster;
     const TogetherProduct &p = a.products[i];
-    u32 cluster = blockIdx.y - p.of.p.first_block;
+    cluster -= p.of.p.first_block;
     if (p.of.p.m.format == Q8_0)
         products_together<N, Q8_0>(p, cluster, a.rows, shared);
     else
@@ -141,10 +151,12 @@ template <int N> __device__ __forceinline__ void half_products_together(const To
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) half_products_together_8(const __grid_constant__ TogetherProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    half_products_together<1>(a, (u8 *)shared_memory);
+    invite();
+    half_products_together<1>(a, blockIdx.y, (u8 *)shared_memory);
 }
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) half_products_together_16(const __grid_constant__ TogetherProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    half_products_together<2>(a, (u8 *)shared_memory);
+    invite();
+    half_products_together<2>(a, blockIdx.y, (u8 *)shared_memory);
 }

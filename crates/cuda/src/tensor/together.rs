@@ -1,12 +1,14 @@
-//! A few rows: products of Q8_0 and halves in one launch, where blocks of a cluster share the columns.
+//! A few rows: products of Q8_0 and halves in one launch, where blocks of a cluster share the columns; among them that
+//! of an expert's two input matrices, whose sums meet in a block.
 
 use super::{
-    FEW_WARPS, HalfProduct, MOST_PRODUCTS, MOST_SHARED, SEGMENT, TILE,
+    FEW_WARPS, HalfProduct, HalfProductList, MOST_PRODUCTS, MOST_SHARED, SEGMENT, TILE,
     one::{PIECE_ROOM, blocks_of, share_out, tile},
-    place, segments,
+    segments,
 };
 use crate::{
     device::{Args, Device, DeviceInfo, Kernel, Kernels},
+    matvec::MatrixRef,
     options::CudaError,
 };
 
@@ -26,12 +28,26 @@ struct TogetherProduct {
     of: HalfProduct,
     tiles: u32,
     group_clusters: u32,
+    up: u64,
+    limit: f32,
+    unused: u32,
+}
+
+/// The product of an expert's two input matrices: halves of what comes out of both.
+#[derive(Clone, Copy, Debug)]
+pub struct Inner {
+    /// That of one, with its output as halves.
+    pub gate: HalfProduct,
+    /// The other.
+    pub up: MatrixRef,
+    /// What both are clamped to.
+    pub limit: f32,
 }
 
 /// A list as the kernels want it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-struct TogetherProductsArgs {
+pub struct TogetherProductsArgs {
     products: [TogetherProduct; MOST_PRODUCTS],
     rows: u32,
     unused: u32,
@@ -54,34 +70,68 @@ pub struct TogetherList {
 impl TogetherList {
     /// The list for a card, if it has clusters and the kernels know all products.
     pub fn new(card: &DeviceInfo, products: &[HalfProduct]) -> Option<TogetherList> {
-        let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
-        if !card.has_much_shared() || products.len() > MOST_PRODUCTS || !products.iter().all(known)
-        {
+        let company = company(card, products)?;
+        let fits = |p: &HalfProduct, tiles| fits(&TogetherProduct::new(*p, tiles), company);
+        let tiles = share_out(products, most(card, company), fits);
+        let shared_out = products.iter().zip(tiles).map(|(p, n)| TogetherProduct::new(*p, n));
+        TogetherList::of(company, shared_out.collect())
+    }
+
+    /// The list of a router, and of an expert's input beside it.
+    pub fn with_inner(
+        card: &DeviceInfo,
+        router: &HalfProductList,
+        inner: &Inner,
+    ) -> Option<TogetherList> {
+        let (&[router, ..], 1, Inner { gate, up, limit }) =
+            (&router.few.products, router.few.count, *inner)
+        else {
+            return None;
+        };
+        let company = company(card, &[router, gate])?;
+        let alike = (up.format, up.rows, up.cols)
+            == (gate.product.format(), gate.product.rows(), gate.product.cols());
+        if !alike || !gate.halves() {
             return None;
         }
-        let widest = products.iter().map(|p| segments(p.product.cols() as usize)).max()?;
-        let company = widest.div_ceil(SEGMENTS).next_power_of_two();
-        if company > MOST_COMPANY {
+        // As many tiles as a block's warps take at once, and as many again while there are too many clusters.
+        let at_once = |p: &HalfProduct| match segments(p.product.cols() as usize) > company {
+            true => FEW_WARPS / SEGMENTS,
+            false => FEW_WARPS,
+        };
+        let of_router = |rounds| TogetherProduct::new(router, rounds * at_once(&router));
+        let of_inner = |rounds| TogetherProduct {
+            up: up.codes,
+            limit,
+            ..TogetherProduct::new(gate, rounds * at_once(&gate) / 2)
+        };
+        let mut rounds = [1, 1];
+        loop {
+            let products = [of_router(rounds[0]), of_inner(rounds[1])];
+            let clusters: usize = products.iter().map(TogetherProduct::clusters).sum();
+            let next = [of_router(rounds[0] + 1), of_inner(rounds[1] + 1)];
+            let which = usize::from(next[0].bytes() > next[1].bytes());
+            if clusters <= most(card, company) || !fits(&next[which], company) {
+                return TogetherList::of(company, products.to_vec());
+            }
+            rounds[which] += 1;
+        }
+    }
+
+    /// The list of products whose work is shared out.
+    fn of(company: usize, mut products: Vec<TogetherProduct>) -> Option<TogetherList> {
+        if !products.iter().all(|p| fits(p, company)) {
             return None;
         }
-        let of_eight = |p: &HalfProduct, tiles: usize| each_eight(p, tiles, company);
-        let fits = |p: &HalfProduct, tiles| ALWAYS + 2 * of_eight(p, tiles) <= MOST_SHARED;
-        let most = RESIDENT * (card.multiprocessors / company);
-        let tiles = share_out(products, most, fits);
-        let each_eight = products.iter().zip(&tiles).map(|(p, tiles)| of_eight(p, *tiles)).max()?;
-        if ALWAYS + 2 * each_eight > MOST_SHARED {
-            return None;
+        let mut clusters = 0;
+        for p in &mut products {
+            p.of.product.place(clusters);
+            clusters += p.clusters();
         }
-        let mut placed = products.to_vec();
-        let mut each = tiles.iter();
-        let clusters = place(&mut placed, |p| each.next().map_or(0, |tiles| blocks_of(p, *tiles)));
-        let products = [nowhere(); MOST_PRODUCTS];
-        let mut args = TogetherProductsArgs { products, rows: 0, unused: 0 };
-        for ((to, of), tiles) in args.products.iter_mut().zip(placed).zip(tiles) {
-            let of_group = of.product.group_rows() as usize / (TILE * tiles);
-            *to =
-                TogetherProduct { of, tiles: tiles as u32, group_clusters: of_group.max(1) as u32 };
-        }
+        let each_eight = products.iter().map(|p| p.each_eight(company)).max()?;
+        let nowhere = [nowhere(); MOST_PRODUCTS];
+        let mut args = TogetherProductsArgs { products: nowhere, rows: 0, unused: 0 };
+        args.products.get_mut(..products.len())?.copy_from_slice(&products);
         Some(TogetherList { args, company, clusters, each_eight })
     }
 
@@ -92,14 +142,94 @@ impl TogetherList {
         kernels: &Kernels,
         rows: usize,
     ) -> Result<(), CudaError> {
-        let (kernel, eights) = match rows {
-            ..=8 => (Kernel::HalfProductsTogether8, 1),
-            _ => (Kernel::HalfProductsTogether16, 2),
-        };
-        let args = TogetherProductsArgs { rows: rows as u32, ..self.args };
-        let (grid, shared) = ([self.company, self.clusters, 1], ALWAYS + eights * self.each_eight);
-        device.launch_clusters(kernels, kernel, grid, 32 * FEW_WARPS as u32, shared, &args)
+        let of = [Kernel::HalfProductsTogether8, Kernel::HalfProductsTogether16];
+        self.launch(device, kernels, of, rows)
     }
+
+    /// The same with the kernels that do the list, of up to eight rows and of more.
+    pub fn launch(
+        &self,
+        device: &Device,
+        kernels: &Kernels,
+        of: [Kernel; 2],
+        rows: usize,
+    ) -> Result<(), CudaError> {
+        let (args, [company, clusters], shared) = self.beside(rows);
+        let (grid, threads) = ([company, clusters, 1], 32 * FEW_WARPS as u32);
+        let kernel = of[usize::from(rows > 8)];
+        device.launch_clusters(kernels, kernel, grid, threads, shared, &args)
+    }
+
+    /// For a kernel that does the products beside other things: the list, the blocks of a cluster and the clusters,
+    /// the shared memory of a block.
+    pub fn beside(&self, rows: usize) -> (TogetherProductsArgs, [usize; 2], usize) {
+        let args = TogetherProductsArgs { rows: rows as u32, ..self.args };
+        (args, [self.company, self.clusters], ALWAYS + rows.div_ceil(8) * self.each_eight)
+    }
+}
+
+impl HalfProductList {
+    /// The list for a few rows where blocks are in clusters, if the card has those and they know all products.
+    pub fn together(&self) -> Option<&TogetherList> {
+        self.together.as_ref()
+    }
+}
+
+impl TogetherProduct {
+    /// A product, of which a cluster takes so many tiles.
+    fn new(of: HalfProduct, tiles: usize) -> TogetherProduct {
+        let of_group = of.product.group_rows() as usize / (TILE * tiles);
+        TogetherProduct {
+            of,
+            tiles: tiles as u32,
+            group_clusters: of_group.max(1) as u32,
+            ..TogetherProduct::default()
+        }
+    }
+
+    /// Matrices whose tiles are taken together.
+    fn matrices(&self) -> usize {
+        if self.up != 0 { 2 } else { 1 }
+    }
+
+    fn clusters(&self) -> usize {
+        blocks_of(&self.of, self.tiles as usize)
+    }
+
+    /// About the bytes that a cluster asks for.
+    fn bytes(&self) -> usize {
+        let cols = self.of.product.cols() as usize;
+        self.matrices() * self.tiles as usize * tile(&self.of).unwrap_or(0) * cols
+    }
+
+    /// Shared memory of a block for eight vectors: their columns that are its, and the sums of the tiles that it adds up.
+    fn each_eight(&self, company: usize) -> usize {
+        let segments = segments(self.of.product.cols() as usize);
+        let line = 2 * SEGMENT * if segments > company { SEGMENTS } else { 1 } + 16;
+        let tiles = self.matrices() * (self.tiles as usize).div_ceil(company);
+        8 * (line + tiles * segments * TILE * size_of::<f32>())
+    }
+}
+
+/// Blocks of a cluster that do the products on a card, if it has clusters and the kernels know all of them.
+fn company(card: &DeviceInfo, products: &[HalfProduct]) -> Option<usize> {
+    let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
+    if !card.has_much_shared() || products.len() > MOST_PRODUCTS || !products.iter().all(known) {
+        return None;
+    }
+    let widest = products.iter().map(|p| segments(p.product.cols() as usize)).max()?;
+    let company = widest.div_ceil(SEGMENTS).next_power_of_two();
+    (company <= MOST_COMPANY).then_some(company)
+}
+
+/// Clusters that run at once.
+fn most(card: &DeviceInfo, company: usize) -> usize {
+    RESIDENT * (card.multiprocessors / company)
+}
+
+/// Whether a block has room for sixteen vectors.
+fn fits(p: &TogetherProduct, company: usize) -> bool {
+    ALWAYS + 2 * p.each_eight(company) <= MOST_SHARED
 }
 
 /// What lies behind the last product of a list: no cluster is its.
@@ -107,14 +237,6 @@ fn nowhere() -> TogetherProduct {
     let mut none = TogetherProduct::default();
     none.of.product.place(u32::MAX as usize);
     none
-}
-
-/// Shared memory of a block for eight vectors: their columns that are its, and the sums of the tiles that it adds up
-/// of so many.
-fn each_eight(p: &HalfProduct, tiles: usize, company: usize) -> usize {
-    let segments = segments(p.product.cols() as usize);
-    let line = 2 * SEGMENT * if segments > company { SEGMENTS } else { 1 } + 16;
-    8 * (line + tiles.div_ceil(company) * segments * TILE * size_of::<f32>())
 }
 
 #[cfg(test)]
@@ -143,6 +265,35 @@ mod tests {
             assert_eq!((list.company, list.company * list.clusters), (company, 256));
             assert_eq!(list.args.products[0].tiles, 8);
             assert!(ALWAYS + 2 * list.each_eight < 112 << 10);
+        }
+    }
+
+    #[test]
+    fn a_router_and_an_experts_input_are_done_at_once() {
+        for (hidden, inner, experts, company, tiles, clusters) in
+            [(4096, 2048, 256, 4, [4, 4], 36), (7168, 3072, 384, 8, [8, 8], 27)]
+        {
+            let router = [product(Format::F16, experts, hidden, 1)];
+            let router = HalfProductList::new(&card(90), 0, &router, |_| Ok(0)).unwrap();
+            let gate = product(Format::Q8_0, inner, hidden, 1).halving(1);
+            let up = MatrixRef {
+                codes: 1,
+                format: Format::Q8_0 as u32,
+                rows: inner,
+                cols: hidden,
+                ..MatrixRef::default()
+            };
+            let list = |gate, up| {
+                TogetherList::with_inner(&card(90), &router, &Inner { gate, up, limit: 1.0 })
+            };
+            let found = list(gate, up).unwrap();
+            assert_eq!((found.company, found.clusters), (company, clusters));
+            assert_eq!([0, 1].map(|i| found.args.products[i].tiles), tiles);
+            assert!(ALWAYS + 2 * found.each_eight <= MOST_SHARED);
+            assert!(list(gate, MatrixRef { cols: 256, ..up }).is_none());
+            assert!(list(product(Format::Q8_0, inner, hidden, 1), up).is_none());
+            let other = product(Format::Q4K, inner, hidden, 1).halving(1);
+            assert!(list(other, MatrixRef { format: Format::Q4K as u32, ..up }).is_none());
         }
     }
 
