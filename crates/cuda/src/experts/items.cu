@@ -3,10 +3,19 @@
 // one is multiplied, whichever expert it belongs to. A warp takes two strips at a time, which meet the same
 // columns: of gate and of up, or two neighbours of an output matrix. It adds up the segments itself.
 
-// Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for.
-static const u32 ITEM_WARPS_IN = 20, ITEM_WARPS_OUT = 16;
-// Vectors of an item.
-static const int ITEM_VECTORS = 3;
+// Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for. Where
+// there is little shared memory, only some have room.
+static const u32 ITEM_WARPS_IN = 20;
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200
+static const u32 ITEM_WARPS_OUT = 24;
+#else
+static const u32 ITEM_WARPS_OUT = 16;
+#endif
+
+// ------------------------------------------------------------------ which vectors share an expert
+
+// Vectors of an item, and the most choices that few rows make.
+static const u32 ITEM_VECTORS = 3, MOST_CHOICES = 16 * MOST_USED;
 
 // An item as the warps of a block look it up.
 struct ItemVectors {
@@ -16,32 +25,55 @@ struct ItemVectors {
     __device__ __forceinline__ u32 count() const { return vectors >> 30; }
 };
 
-// What a warp has for its pieces: two times a tile of either strip, and behind them the vectors' columns.
-template <int F> constexpr u32 ITEM_SLOT = 2 * TILE_BYTES<F> + ITEM_VECTORS * NEAR_LINE;
+// Where a block keeps what all rows have chosen while it lists the items; later it has the warps' pieces there.
+struct Desk {
+    u32 experts[MOST_CHOICES];
+    u32 others[MOST_CHOICES]; // the next of the same expert, ten bits for each, above them how many with the choice itself
+    float weights[MOST_CHOICES];
+    u32 leaders[MOST_CHOICES / 32];
+};
 
-// As `staged16`, for those lanes that need it.
-__device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
-    asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"((u32)needed));
-}
-
-// Lists the items in shared memory, whose vectors are those of rows or of pairs; every thread of the block must
-// call this.
-__device__ __forceinline__ u32 list_items(const HalfExpertsArgs &a, bool of_rows, ItemVectors *list) {
-    u32 count = a.items[0].count, used = a.e.used;
-    for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-        const Item item = a.items[1 + i];
-        u32 vectors = item.count << 30;
-        for (u32 v = 0; v < item.count; v++) {
-            u32 pair = a.order[item.first + v], r = pair / (used + 1);
-            list[i].pairs[v] = pair, list[i].weights[v] = a.e.weights[r * used + pair - r * (used + 1)];
+// Lists the items in shared memory, whose vectors are those of rows or of pairs: every third choice of an expert leads
+// one. Each block does this for itself, and all come to the same. Every thread of the block must call this.
+__device__ __forceinline__ u32 list_items(const HalfExpertsArgs &a, bool of_rows, Desk &desk, ItemVectors *list) {
+    u32 used = a.e.used, choices = a.rows * used, lane = threadIdx.x % 32;
+    for (u32 c = threadIdx.x; c < choices; c += blockDim.x) desk.experts[c] = __ldcg(a.e.picked + c), desk.weights[c] = __ldcg(a.e.weights + c);
+    __syncthreads();
+    for (u32 first = threadIdx.x - lane; first < choices; first += blockDim.x) {
+        u32 c = first + lane, expert = c < choices ? desk.experts[c] : 0, before = 0, members = 1, others = 0;
+#pragma unroll 4
+        for (u32 o = 0; o < choices; o++) {
+            bool same = desk.experts[o] == expert;
+            before += same && o < c;
+            if (same && o > c && members < ITEM_VECTORS) others |= o << 10 * (members - 1), members++;
+        }
+        if (c < choices) desk.others[c] = members << 30 | others;
+        u32 leaders = __ballot_sync(FULL, c < choices && before % ITEM_VECTORS == 0);
+        if (lane == 0) desk.leaders[first / 32] = leaders;
+    }
+    __syncthreads();
+    u32 count = 0;
+    for (u32 first = 0; first < choices; first += 32) {
+        u32 c = first + lane, leaders = desk.leaders[first / 32], at = count + __popc(leaders & (1u << lane) - 1);
+        count += __popc(leaders);
+        // Each warp counts all, and writes its own.
+        if (first / 32 % (blockDim.x / 32) != threadIdx.x / 32 || !(leaders >> lane & 1)) continue;
+        u32 others = desk.others[c], vectors = others >> 30 << 30;
+        for (u32 v = 0; v < vectors >> 30; v++) {
+            u32 o = v == 0 ? c : others >> 10 * (v - 1) & 1023, r = o / used, pair = o + r;
+            list[at].pairs[v] = pair, list[at].weights[v] = desk.weights[o];
             vectors |= (of_rows ? r : pair) << 10 * v;
         }
-        list[i].expert = item.expert, list[i].vectors = vectors;
+        list[at].expert = desk.experts[c], list[at].vectors = vectors;
     }
     __syncthreads();
     return count;
 }
+
+// How many items there may be.
+__device__ __forceinline__ u32 most_items(const HalfExpertsArgs &a) { return a.rows * a.e.used; }
+
+// ------------------------------------------------------------------ strips on their way
 
 // One pair of strips after another: the `step`th of all items' is the next. An item and its strip share a register.
 struct ItemWalk {
@@ -56,104 +88,172 @@ struct ItemWalk {
     }
 };
 
+// How a format's columns lie beside its tiles, and what a lane does with a block of 256 of them.
+template <int F> struct ItemBlock;
+
+// What a warp has for its pieces; two times a tile of either strip, and behind them the vectors' columns.
+template <int F> constexpr u32 ITEM_SLOT = 2 * TILE_BYTES<F> + ITEM_VECTORS * ItemBlock<F>::line;
+
+// As `staged16`, for those lanes that need it.
+__device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"((u32)needed));
+}
+
 // What a warp does with `count` items: `strip_of(expert, strip)` is where the first of two strips begins, the other
-// lies so many bytes `apart`; `x` are all vectors; `done(item, strip, sums)` takes what has come out.
-template <int F, class StripOf, class Done>
-__device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u32 strips, u32 blocks, u64 apart, const u16 *x, u8 *room, u32 column, StripOf strip_of, Done done) {
-    const Matrix not_needed = {};
-    u32 lane = threadIdx.x % 32, to = shared_address(room), warps = blockDim.x / 32;
+// lies so many bytes `apart`; `x` are all vectors, which `ready` waits for; `done(item, strip, sums)` takes what has
+// come out.
+template <int F, class StripOf, class Ready, class Done>
+__device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u32 strips, u32 blocks, u64 apart, const u16 *x, u32 room, u32 column, StripOf strip_of, Ready ready, Done done) {
+    u32 lane = threadIdx.x % 32, warps = blockDim.x / 32;
     // Neighbours among the last strips go to different multiprocessors.
     ItemWalk here(threadIdx.x / 32 * gridDim.x + blockIdx.x, strips, warps * gridDim.x), ahead = here;
-    // Where the lane copies, and where what it reads of a tile begins: a row has 64 bytes of codes.
-    static_assert(Widths<F>::codes == 64 && Widths<F>::swap == 0, "four lanes read a row");
-    u32 mine = to + lane * 16, block_ahead = 0, slot = 0, vectors = 0;
+    u32 to = room + lane * 16, to_lines = room + 2 * TILE_BYTES<F> + ItemBlock<F>::place(8 * lane), left = 0, slot = 0, vectors = 0;
     const u8 *from = nullptr;
-    auto ask = [&](u32 slot) {
-        if (ahead.item() < count) {
-            if (block_ahead == 0) {
-                const ItemVectors &item = list[ahead.item()];
-                from = strip_of(item.expert, ahead.strip());
-                vectors = item.vectors;
-            }
-            u32 at = mine + slot * ITEM_SLOT<F>, near = to + slot * ITEM_SLOT<F> + 2 * TILE_BYTES<F> + Near::place(8 * lane);
-            u32 columns = block_ahead * 512 + lane * 16;
-            auto ask_vector = [&](u32 v) { copy_further<0>(near + v * NEAR_LINE, (const u8 *)x + ((vectors >> 10 * v & 1023) * (blocks * 512) + columns)); };
-            ask_line<TILE_BYTES<F>>(at, from + lane * 16);
-            ask_line<TILE_BYTES<F>>(at + TILE_BYTES<F>, from + apart + lane * 16);
-            from += TILE_BYTES<F>;
-            // Most have one vector.
+    keep_at_hand(to), keep_at_hand(to_lines);
+    // Asks for the weights ahead, and says which columns belong to them: whose, and which.
+    struct Columns {
+        u32 vectors, bytes;
+    };
+    auto ask = [&](u32 slot) -> Columns {
+        if (left == 0) {
+            if (ahead.item() >= count) return {0, 0};
+            const ItemVectors &item = list[ahead.item()];
+            from = strip_of(item.expert, ahead.strip()) + lane * 16, vectors = item.vectors, left = blocks;
+            ahead.next();
+        }
+        ask_line<TILE_BYTES<F>>(to + slot, from);
+        ask_line<TILE_BYTES<F>>(to + slot + TILE_BYTES<F>, from + apart);
+        from += TILE_BYTES<F>;
+        return {vectors, (blocks - left--) * 512 + lane * 16};
+    };
+    auto ask_columns = [&](const Columns &of, u32 slot) {
+        auto ask_vector = [&](u32 v) { copy_further<0>(to_lines + slot + v * ItemBlock<F>::line, (const u8 *)x + ((of.vectors >> 10 * v & 1023) * (blocks * 512) + of.bytes)); };
+        // Most have one vector.
+        if (of.vectors >> 30 > 0) {
             ask_vector(0);
-            if (vectors >> 30 > 1) {
+            if (of.vectors >> 30 > 1) {
                 ask_vector(1);
-                if (vectors >> 30 > 2) ask_vector(2);
+                if (of.vectors >> 30 > 2) ask_vector(2);
             }
-            if (++block_ahead == blocks) block_ahead = 0, ahead.next();
         }
         copies_begun();
     };
-    ask(0);
-    ask(1);
-    Span<F> span(to, to + 16 * Widths<F>::codes, lane / 4, Codes<F>::lane(lane % 4), nullptr);
-    span.codes = span.traded = mine;
-    u32 vector = to + 2 * TILE_BYTES<F> + lane / 4 * NEAR_LINE, place = Near::place(Codes<F>::start(0, lane % 4));
-    // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
-    uint4 low = {}, high = {};
+    Columns first = ask(0), second = ask(ITEM_SLOT<F>);
+    ready();
+    ask_columns(first, 0);
+    ask_columns(second, ITEM_SLOT<F>);
+    ItemBlock<F> lanes(room, column);
     for (; here.item() < count; here.next()) {
-        bool needed = lane / 4 < list[here.item()].count();
-        float total[2][4] = {}, sum[2][4] = {};
+        lanes.needed = lane / 4 < list[here.item()].count();
+        float total[2][4] = {};
+        u32 block = 0;
+        do {
+            float sum[2][4] = {};
+            u32 end = min(block + 2, blocks);
 #pragma unroll 1
-        for (u32 block = 0; block < blocks; block++) {
-            copies_done<1>();
-            __syncwarp();
-            Span<F> at[2] = {span.further(slot * ITEM_SLOT<F>), span.further(slot * ITEM_SLOT<F> + TILE_BYTES<F>)};
-            u32 near = vector + slot * ITEM_SLOT<F>;
-            Tile<F> tiles[2];
-            Coming<F> coming[2];
+            do {
+                copies_done<1>();
+                __syncwarp();
+                lanes.multiply(slot, sum);
+                __syncwarp();
+                ask_columns(ask(slot), slot);
+                slot ^= ITEM_SLOT<F>;
+            } while (++block < end);
 #pragma unroll
-            for (int m = 0; m < 2; m++) tiles[m].begin(at[m]);
-            tiles[0].fetch(at[0], 0), coming[0].ask(tiles[0], column, 0);
+            for (int m = 0; m < 2; m++)
 #pragma unroll
-            for (u32 s = 0; s < 4; s++) {
-                u32 chunk = near + (place ^ Near::place(Codes<F>::start(s, 0)));
-                staged16_if(low, chunk, needed), staged16_if(high, chunk + 16, needed);
-#pragma unroll
-                for (int m = 0; m < 2; m++) {
-                    // What must be looked up is asked for while the other strip is multiplied.
-                    u32 next = s + m;
-                    if (next < 4) tiles[1 - m].fetch(at[1 - m], next), coming[1 - m].ask(tiles[1 - m], column, next);
-                    u32 a[8], b[8];
-                    coming[m].take(not_needed, tiles[m], s, a, b);
-                    mma_run(sum[m], a, b, low, high);
-                }
-            }
-            __syncwarp();
-            ask(slot);
-            slot ^= 1;
-            if (block % 2 == 1 || block + 1 == blocks) {
-#pragma unroll
-                for (int m = 0; m < 2; m++)
-#pragma unroll
-                    for (int j = 0; j < 4; j++) total[m][j] += sum[m][j], sum[m][j] = 0.0f;
-            }
-        }
+                for (int j = 0; j < 4; j++) total[m][j] += sum[m][j];
+        } while (block < blocks);
         done(list[here.item()], here.strip(), total);
     }
 }
 
-// How many items there may be.
-__device__ __forceinline__ u32 most_items(const HalfExpertsArgs &a) { return a.rows * a.e.used; }
+// ------------------------------------------------------------------ the inner vectors
 
-// The inner vectors: strip by strip of gate and of up.
+// One of a pair of halves twice: the assembler makes this part of the instruction that uses it.
+template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
+    u32 two;
+    if (WHICH == 0)
+        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(two) : "r"(pair));
+    else
+        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(two) : "r"(pair));
+    return two;
+}
+
+template <> struct ItemBlock<IQ2_XXS> {
+    static const u32 line = NEAR_LINE;
+    __device__ __forceinline__ static u32 place(u32 column) { return Near::place(column); }
+
+    // 64 columns of a row, as `Codes` says, with the sizes of both sub-blocks in one pair.
+    struct Row {
+        uint4 q;
+        u32 sizes_of_both;
+        __device__ __forceinline__ Row(u32 codes, u32 sizes, u32 pick) {
+            q = staged16(codes);
+            uint2 scales = staged8(sizes);
+            sizes_of_both = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
+        }
+        // Asks for the magnitudes of half a run. Of the word's bytes one is multiplied with the size of an entry.
+        __device__ __forceinline__ uint4 look(u32 half, u32 column) const {
+            u32 at;
+            asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
+            return shared16(at);
+        }
+        __device__ __forceinline__ void weigh(u32 half, uint4 looked, u32 (&w)[4]) const {
+            u32 signs = half < 4 ? q.y : q.w, size = half < 4 ? twice<0>(sizes_of_both) : twice<1>(sizes_of_both);
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) w[k] = pair_mul(word(looked, k), size) ^ (signs << (15 - (half % 4 * 4 + k)) & 0x80008000u);
+        }
+    };
+
+    u32 codes, sizes, pick, column, runs[4];
+    // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
+    bool needed;
+    uint4 x;
+
+    __device__ __forceinline__ ItemBlock(u32 room, u32 column)
+        : codes(room + threadIdx.x % 32 * 16), sizes(room + 16 * Widths<IQ2_XXS>::codes + threadIdx.x % 32 / 4 * Widths<IQ2_XXS>::scales), pick(0x4040 + threadIdx.x % 4 * 0x0101), column(column), x{} {
+        u32 vector = room + 2 * TILE_BYTES<IQ2_XXS> + threadIdx.x % 32 / 4 * line, first = place(Codes<IQ2_XXS>::start(0, threadIdx.x % 4));
+#pragma unroll
+        for (u32 s = 0; s < 4; s++) runs[s] = vector + (first ^ place(Codes<IQ2_XXS>::start(s, 0)));
+        keep_at_hand(codes), keep_at_hand(sizes), keep_at_hand(this->column);
+    }
+
+    __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
+        const u32 F = IQ2_XXS, further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales;
+        Row rows[2][2] = {{Row(codes + slot, sizes + slot, pick), Row(codes + slot + further, sizes + slot + sizes_further, pick)},
+                          {Row(codes + slot + TILE_BYTES<F>, sizes + slot + TILE_BYTES<F>, pick), Row(codes + slot + TILE_BYTES<F> + further, sizes + slot + TILE_BYTES<F> + sizes_further, pick)}};
+        uint4 looked[2][2];
+        looked[0][0] = rows[0][0].look(0, column), looked[0][1] = rows[0][1].look(0, column);
+#pragma unroll
+        for (u32 i = 0; i < 16; i++) {
+            u32 m = i % 2, half = i / 2;
+            if (m == 0) staged16_if(x, runs[half / 2] + slot + half % 2 * 16, needed);
+            if (i < 15)
+#pragma unroll
+                for (u32 r = 0; r < 2; r++) looked[1 - m][r] = rows[1 - m][r].look((i + 1) / 2, column);
+            u32 w[2][4];
+#pragma unroll
+            for (u32 r = 0; r < 2; r++) rows[m][r].weigh(half, looked[m][r], w[r]);
+            mma(sum[m], w[0][0], w[1][0], w[0][1], w[1][1], x.x, x.y);
+            mma(sum[m], w[0][2], w[1][2], w[0][3], w[1][3], x.z, x.w);
+        }
+    }
+};
+
+// Strip by strip of gate and of up.
 extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts_in_8_iq2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    invite();
     const ExpertsArgs &e = a.e;
     Iq2Table *table = (Iq2Table *)shared_memory;
     ItemVectors *list = (ItemVectors *)behind_table(shared_memory, IQ2_XXS);
     fill(*table);
     await();
-    u32 count = list_items(a, true, list), blocks = e.hidden / 256;
-    u8 *room = (u8 *)(list + most_items(a)) + threadIdx.x / 32 * 2 * ITEM_SLOT<IQ2_XXS>;
+    invite(); // now, so that the next kernel's blocks know what has been chosen when they begin
+    Desk &desk = *(Desk *)(list + most_items(a));
+    u32 count = list_items(a, true, desk, list), blocks = e.hidden / 256;
+    u32 room = shared_address(&desk) + threadIdx.x / 32 * 2 * ITEM_SLOT<IQ2_XXS>;
     auto strip_of = [&](u32 expert, u32 strip) { return e.gate.first.codes + e.gate.codes_stride * expert + (u64)(strip * blocks) * TILE_BYTES<IQ2_XXS>; };
     auto done = [&](const ItemVectors &item, u32 strip, const float (&total)[2][4]) {
         const float scale = unscale(IQ2_XXS);
@@ -169,19 +269,80 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts
             }
         }
     };
-    walk_items<IQ2_XXS>(list, count, (e.inner + 15) / 16, blocks, e.up.first.codes - e.gate.first.codes, a.x, room, column_of(table), strip_of, done);
+    walk_items<IQ2_XXS>(list, count, (e.inner + 15) / 16, blocks, e.up.first.codes - e.gate.first.codes, a.x, room, column_of(table), strip_of, [] {}, done);
 }
 
-// The outputs: two neighbouring strips after another.
+// ------------------------------------------------------------------ the outputs
+
+template <> struct ItemBlock<Q2_K> {
+    // Neighbouring vectors, and the halves of one, have different banks where lanes read together.
+    static const u32 line = 512 + 64 + 16;
+    __device__ __forceinline__ static u32 place(u32 column) { return column * 2 + column / 128 * 64; }
+
+    // 64 columns of a row, and of each two runs what the numbers are multiplied with and what is added, as `Codes` says.
+    struct Row {
+        uint4 q;
+        u32 times[2], less[2];
+        __device__ __forceinline__ Row(u32 codes, u32 meta, u32 sizes_at, u32 shift) {
+            q = staged16(codes);
+            u32 first = staged4(meta) >> shift, second = staged4(meta + 4) >> shift, sizes = pair_mul(staged4(sizes_at), SIXTEEN ^ 0x80000000u);
+            times[0] = pair_mul(number_at<0, 15>(first), twice<0>(sizes)), times[1] = pair_mul(number_at<0, 15>(second), twice<0>(sizes));
+            less[0] = pair_mul(number_at<4, 15>(first), twice<1>(sizes)), less[1] = pair_mul(number_at<4, 15>(second), twice<1>(sizes));
+        }
+        // Two neighbours of a run's four times four, the first or the second.
+        template <u32 S, u32 SECOND> __device__ __forceinline__ u32 two(u32 four) const {
+            u32 pair = word(q, four) >> 8 * SECOND;
+            return pair_fma(number_at<2 * S, 3>(pair), twice<S % 2>(times[S / 2]), twice<S % 2>(less[S / 2]));
+        }
+    };
+
+    u32 codes, meta, sizes, shift, vector;
+    // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
+    bool needed;
+    uint4 low, high;
+
+    __device__ __forceinline__ ItemBlock(u32 room, u32)
+        : codes(room + threadIdx.x % 32 * 16), meta(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + threadIdx.x % 4 / 2 * 8), sizes(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + 16),
+          shift(threadIdx.x % 2 * 8), vector(room + 2 * TILE_BYTES<Q2_K> + threadIdx.x % 32 / 4 * line + place(Codes<Q2_K>::start(0, threadIdx.x % 4))), low{}, high{} {
+        keep_at_hand(codes), keep_at_hand(meta), keep_at_hand(sizes), keep_at_hand(shift), keep_at_hand(vector);
+    }
+
+    template <u32 S> __device__ __forceinline__ void run(const Row &a, const Row &b, u32 columns, float (&sum)[4]) {
+        staged16_if(low, columns + place(Codes<Q2_K>::start(S, 0)), needed), staged16_if(high, columns + place(Codes<Q2_K>::start(S, 0)) + 16, needed);
+        mma(sum, a.two<S, 0>(0), b.two<S, 0>(0), a.two<S, 1>(0), b.two<S, 1>(0), low.x, low.y);
+        mma(sum, a.two<S, 0>(1), b.two<S, 0>(1), a.two<S, 1>(1), b.two<S, 1>(1), low.z, low.w);
+        mma(sum, a.two<S, 0>(2), b.two<S, 0>(2), a.two<S, 1>(2), b.two<S, 1>(2), high.x, high.y);
+        mma(sum, a.two<S, 0>(3), b.two<S, 0>(3), a.two<S, 1>(3), b.two<S, 1>(3), high.z, high.w);
+    }
+
+    __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
+#pragma unroll
+        for (u32 m = 0; m < 2; m++) {
+            const u32 tile = m * TILE_BYTES<Q2_K>, further = 8 * Widths<Q2_K>::codes, meta_further = 8 * Widths<Q2_K>::scales;
+            Row a(codes + slot + tile, meta + slot + tile, sizes + slot + tile, shift);
+            Row b(codes + slot + tile + further, meta + slot + tile + meta_further, sizes + slot + tile + meta_further, shift);
+            run<0>(a, b, vector + slot, sum[m]);
+            run<1>(a, b, vector + slot, sum[m]);
+            run<2>(a, b, vector + slot, sum[m]);
+            run<3>(a, b, vector + slot, sum[m]);
+        }
+    }
+};
+
+// Two neighbouring strips after another. The first weights are asked for while the last inner vectors are made: what
+// has been chosen is known, because the kernel before invites once that is there.
 extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_experts_out_8_q2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
-    invite();
     const ExpertsArgs &e = a.e;
     ItemVectors *list = (ItemVectors *)shared_memory;
-    await();
-    u32 count = list_items(a, false, list), blocks = e.inner / 256;
-    u8 *room = (u8 *)(list + most_items(a)) + threadIdx.x / 32 * 2 * ITEM_SLOT<Q2_K>;
+    Desk &desk = *(Desk *)(list + most_items(a));
+    u32 count = list_items(a, false, desk, list), blocks = e.inner / 256;
+    u32 room = shared_address(&desk) + threadIdx.x / 32 * 2 * ITEM_SLOT<Q2_K>;
     auto strip_of = [&](u32 expert, u32 strip) { return e.down.first.codes + e.down.codes_stride * expert + (u64)(2 * strip * blocks) * TILE_BYTES<Q2_K>; };
+    auto ready = [] {
+        await();
+        invite();
+    };
     auto done = [&](const ItemVectors &item, u32 strip, const float (&total)[2][4]) {
 #pragma unroll
         for (u32 j = 0; j < 2; j++) {
@@ -192,5 +353,5 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_expert
                 a.parts[(u64)item.pairs[n] * e.hidden + row] = total[k / 2][k % 2 * 2 + j] * unscale(Q2_K);
         }
     };
-    walk_items<Q2_K>(list, count, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, a.middle, room, 0, strip_of, done);
+    walk_items<Q2_K>(list, count, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, a.middle, room, 0, strip_of, ready, done);
 }

@@ -10,27 +10,33 @@ use crate::{
 };
 
 /// Vectors of an item.
-pub const VECTORS: usize = 3;
+const VECTORS: usize = 3;
 /// Bytes of an item as the warps of a block look it up.
 const LISTED: usize = 32;
 /// Shared memory of a block on cards that have so much.
-const MUCH_SHARED: usize = 220 << 10;
+const MUCH_SHARED: usize = 227 << 10;
 
 /// A kernel for one format.
 #[derive(Clone, Copy)]
 pub struct Known {
     format: Format,
     kernel: Kernel,
+    /// Bytes that 256 columns of a vector take.
+    line: usize,
     /// Of a block, of which a multiprocessor holds one; there are fewer where there is little shared memory.
     warps: usize,
 }
 
 /// That of gate and up.
 pub const INPUT: Known =
-    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, warps: 20 };
+    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, line: NEAR_LINE, warps: 20 };
 /// That of the outputs.
-pub const OUTPUT: Known =
-    Known { format: Format::Q2K, kernel: Kernel::HalfExpertsOut8Q2, warps: 16 };
+pub const OUTPUT: Known = Known {
+    format: Format::Q2K,
+    kernel: Kernel::HalfExpertsOut8Q2,
+    line: 512 + 64 + 16,
+    warps: 24,
+};
 
 /// Whether there is a kernel for gate and up of this format.
 pub fn knows_input(format: u32) -> bool {
@@ -55,7 +61,7 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
 /// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors.
 fn shared(of: Known, pairs: usize) -> (usize, usize) {
     let common = table_bytes(of.format as u32) + pairs * LISTED;
-    (common, 2 * (2 * tile_bytes(of.format) + VECTORS * NEAR_LINE))
+    (common, 2 * (2 * tile_bytes(of.format) + VECTORS * of.line))
 }
 
 /// Runs a kernel for the items of `pairs` pairs.

@@ -103,6 +103,7 @@ __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *sh
     const ExpertsArgs &e = a.e;
     if (has_table(e.gate.first.format)) fill(*(Iq2Table *)shared_memory);
     await();
+    invite();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
     if (threadIdx.x < 8) {
@@ -159,5 +160,10 @@ __device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *s
         BODY(a, shared_memory);                                                                                   \
     }
 
-EXPERTS_KERNEL(half_experts_in_8, experts_in_8, 2)
+// It invites when its own input is there: the next kernel's blocks begin with what has been chosen.
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) half_experts_in_8(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    experts_in_8(a, shared_memory);
+}
+
 EXPERTS_KERNEL(half_experts_out_8, experts_out_8, 2)

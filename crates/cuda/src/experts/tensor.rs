@@ -230,14 +230,16 @@ pub fn run(
         None => tensor::multiply(device, kernels, beside.down, rows)?,
     }
     let known = (items::knows_input(gate), items::knows_output(down, hidden));
-    let per_item = if known.0 || known.1 { items::VECTORS } else { ITEM_VECTORS };
-    args.per_item = per_item as u32;
-    let most_items = most_items(rows, used, args.all as usize, per_item);
-    group(device, kernels, &args)?;
+    args.per_item = ITEM_VECTORS as u32;
+    let most_items = most_items(rows, used, args.all as usize, ITEM_VECTORS);
+    // Kernels that know the format find out by themselves who shares an expert.
+    if known != (true, true) {
+        group(device, kernels, &args)?;
+    }
     if known.0 {
         items::run(device, kernels, items::INPUT, rows * used, &args)?;
     } else {
-        let (rooms, vectors) = (table_bytes(gate) + FEW_WARPS * ROOM, rows.min(per_item));
+        let (rooms, vectors) = (table_bytes(gate) + FEW_WARPS * ROOM, rows.min(ITEM_VECTORS));
         let passes = most_passes(most_shared(device), rooms, hidden, vectors);
         args.inner_tiles = (tiles(hidden) * passes) as u32;
         let shared = rooms + self::sums(args.inner_tiles as usize, hidden, vectors);
