@@ -390,7 +390,7 @@ extern "C" __global__ void __launch_bounds__(KEEPERS) keep_rows(const KeepArgs a
 }
 
 // Takes the rows of a round that have waited into the rings: of each slot as many as a ring holds.
-extern "C" __global__ void __launch_bounds__(256) settle_rows(const KeepArgs a) {
+extern "C" __global__ void __launch_bounds__(KEEPERS) settle_rows(const KeepArgs a) {
     enter();
     u32 r = blockIdx.x;
     const Row row = a.rows[r];

@@ -175,7 +175,7 @@ pub fn settle(
     rows: usize,
     args: &KeepArgs,
 ) -> Result<(), CudaError> {
-    device.launch(kernels, Kernel::SettleRows, [rows, 1, 1], 256, 0, args)
+    device.launch(kernels, Kernel::SettleRows, [rows, 1, 1], KEEPERS, 0, args)
 }
 
 /// A ring of a slot's arena.
