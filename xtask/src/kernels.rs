@@ -23,6 +23,8 @@ const HOT: &[&str] = &[
     "hyper_read",
     "hyper_together",
     "hyper_together_2",
+    "hyper_together_parts",
+    "hyper_together_2_parts",
     "attend_parts",
     "attend_join",
     "attend_together",

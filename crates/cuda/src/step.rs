@@ -300,13 +300,14 @@ impl Launches<'_> {
         };
         self.device.enter(Part::Embedding);
         embed::embed(self.device, self.kernels, self.key.rows, &args)?;
+        let mut in_parts = false;
         for (l, (layer, of)) in weights.layers.iter().zip(&self.shape.layers).enumerate() {
-            self.read(&layer.attn_hc, 2 * l, false)?;
+            self.read(&layer.attn_hc, 2 * l, in_parts, false)?;
             self.attention(layer, of)?;
-            self.read(&layer.ffn_hc, 2 * l + 1, false)?;
-            self.experts(l, layer)?;
+            self.read(&layer.ffn_hc, 2 * l + 1, false, false)?;
+            in_parts = self.experts(l, layer)?;
         }
-        self.read(&weights.head_hc, 2 * weights.layers.len(), true)?;
+        self.read(&weights.head_hc, 2 * weights.layers.len(), in_parts, true)?;
         if self.key.wanted > 0 {
             self.device.enter(Part::Head);
             self.multiply(&weights.output, self.key.wanted)?;
@@ -334,13 +335,23 @@ impl Launches<'_> {
         products.multiply(self.device, self.kernels, rows)
     }
 
-    /// Ends the block before, `stage`, and makes the input of the next.
-    fn read(&self, next: &Hyper, stage: usize, head: bool) -> Result<(), CudaError> {
+    /// Ends the block before, `stage`, whose outputs may be left in parts, and makes the input of the next.
+    fn read(
+        &self,
+        next: &Hyper,
+        stage: usize,
+        in_parts: bool,
+        head: bool,
+    ) -> Result<(), CudaError> {
         self.device.enter(Part::Streams);
         let (config, s) = (&self.model.config, self.scratch);
+        let (out, parts) = match in_parts {
+            true => (s.halves.parts, config.experts_used as u32 + 1),
+            false => (s.out, 0),
+        };
         let args = hyper::HyperArgs {
             function: next.function,
-            out: s.out,
+            out,
             mix: s.mix,
             streams: s.streams,
             partial: s.partial,
@@ -363,11 +374,14 @@ impl Launches<'_> {
             stage: stage as u32,
             hc_eps: config.hc_eps,
             rms_eps: config.rms_eps,
+            parts,
+            unused: 0,
         };
         hyper::run(self.device, self.kernels, self.way, args)
     }
 
-    fn experts(&self, number: usize, layer: &Layer) -> Result<(), CudaError> {
+    /// Says whether the outputs are left in parts.
+    fn experts(&self, number: usize, layer: &Layer) -> Result<bool, CudaError> {
         let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
         self.device.enter(Part::Route);
         let route = RouteArgs {
@@ -409,7 +423,8 @@ impl Launches<'_> {
             && experts::tensor::suits(&args)
         {
             let (halves, router_format) = (&s.halves, layer.router_format);
-            let beside = Beside { router, router_format, down, arrived: s.arrivals };
+            let adds_parts = hyper::adds_parts(self.way, rows, config.experts_used + 1);
+            let beside = Beside { router, router_format, down, arrived: s.arrivals, adds_parts };
             return experts::tensor::run(
                 self.device,
                 self.kernels,
@@ -422,6 +437,7 @@ impl Launches<'_> {
         }
         self.multiply(&layer.router, rows)?;
         experts::route(self.device, self.kernels, rows, &route)?;
-        experts::run(self.device, self.kernels, rows, &args)
+        experts::run(self.device, self.kernels, rows, &args)?;
+        Ok(false)
     }
 }

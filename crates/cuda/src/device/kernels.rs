@@ -33,6 +33,8 @@ kernels! {
     HyperRead = "hyper_read",
     HyperTogether = "hyper_together",
     HyperTogether2 = "hyper_together_2",
+    HyperTogetherParts = "hyper_together_parts",
+    HyperTogether2Parts = "hyper_together_2_parts",
     Products1 = "products_1",
     Products8 = "products_8",
     HalfProducts1 = "half_products_1",

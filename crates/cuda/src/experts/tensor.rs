@@ -154,9 +154,11 @@ pub struct Beside<'a> {
     pub down: &'a HalfProductList,
     /// Where the router's blocks count; zero between launches.
     pub arrived: u64,
+    /// Whether who reads the outputs of a few rows adds up their parts.
+    pub adds_parts: bool,
 }
 
-/// Chooses and runs the experts of `rows` rows.
+/// Chooses and runs the experts of `rows` rows. Says whether their outputs are left in parts.
 pub fn run(
     device: &Device,
     kernels: &Kernels,
@@ -165,7 +167,7 @@ pub fn run(
     route_args: &RouteArgs,
     halves: &Halves,
     beside: Beside<'_>,
-) -> Result<(), CudaError> {
+) -> Result<bool, CudaError> {
     let (router, router_blocks, router_shared) = beside.router.few(rows);
     let mut args = HalfExpertsArgs {
         experts: *experts,
@@ -187,11 +189,13 @@ pub fn run(
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
         route(device, kernels, rows, route_args)?;
-        return run_many(device, kernels, rows, args, halves);
+        run_many(device, kernels, rows, args, halves)?;
+        return Ok(false);
     }
     let routed = (beside.router_format, route_args.experts);
     if let (1, Some(plan)) = (rows, flash::plan(device.info(), experts, routed)) {
-        return flash::run(device, kernels, plan, &args);
+        flash::run(device, kernels, plan, &args)?;
+        return Ok(false);
     }
     let (used, inner, hidden) =
         (experts.used as usize, experts.inner as usize, experts.hidden as usize);
@@ -223,7 +227,8 @@ pub fn run(
         let pieces = rooms(gate) + sums(args.inner_tiles as usize);
         device.launch(kernels, Kernel::HalfExpertsIn1, grid, threads, pieces, &args)?;
         let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms(down) + output_sums(used, inner));
-        return device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args);
+        device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args)?;
+        return Ok(false);
     }
     match &shared {
         Some(shared) => shared.output(device, kernels, rows, route_args)?,
@@ -253,7 +258,10 @@ pub fn run(
         let shared = table_bytes(down) + FEW_WARPS * ROOM;
         device.launch(kernels, Kernel::HalfExpertsOut8, grid, threads, shared, &args)?;
     }
-    join(device, kernels, rows, &args)
+    if !beside.adds_parts {
+        join(device, kernels, rows, &args)?;
+    }
+    Ok(beside.adds_parts)
 }
 
 /// The same for many rows, whose choice has been made.

@@ -17,7 +17,7 @@ __device__ __forceinline__ void write_rows(const HyperArgs &a, Share &w, u32 row
     float4 x[B][1];
     float squares[B], sum[B][3];
 #pragma unroll
-    for (u32 b = 0; b < B; b++) mixed<1>(a, {row + b}, first, x[b]);
+    for (u32 b = 0; b < B; b++) mixed<1, false>(a, {row + b}, first, nullptr, nullptr, x[b]);
     __syncthreads(); // all have read the streams, and what `v` held, before either is written
 #pragma unroll
     for (u32 b = 0; b < B; b++) squares[b] = place(a, row + b, first, x[b][0], v + b * 4 * CHUNK, a.write);
@@ -61,7 +61,7 @@ extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
     __shared__ float pre[4], groups[GROUPS];
     invite();
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const Ending ending = load_ending(a);
+    const Ending ending = load_ending(a, lane);
     await();
     u32 mixers = a.head ? 0 : (a.count + 7) / 8;
     float inverse;

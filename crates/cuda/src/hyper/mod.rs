@@ -28,6 +28,8 @@ const FEW: usize = 16;
 /// Up to so many rows each has a cluster of its own. Clusters of more would not all run at once: each must
 /// find room in one part of the card, of which there are seven or eight.
 const ALONE: usize = 8;
+/// Parts of an output that clusters add up, at most.
+const MOST_PARTS: usize = 8;
 /// Streams that the kernels can hold.
 pub const MOST_STREAMS: usize = 4;
 
@@ -45,7 +47,7 @@ pub fn partial_bytes(hidden: usize) -> usize {
 pub struct HyperArgs {
     /// The function of the block that reads next.
     pub function: MatrixRef,
-    /// The output of the block that writes, `[rows, hidden]`.
+    /// The output of the block that writes, `[rows, hidden]`, or `[rows, parts, hidden]`.
     pub out: u64,
     /// `[rows, 2 n + n n]`: what it is written back with, then the same for the next block.
     pub mix: u64,
@@ -91,6 +93,10 @@ pub struct HyperArgs {
     pub hc_eps: f32,
     /// Added to mean squares.
     pub rms_eps: f32,
+    /// What a row's output still has to be added up from: the last of them, then the others in order. 0 if it is whole.
+    pub parts: u32,
+    /// Padding.
+    pub unused: u32,
 }
 
 // SAFETY: mirrors the kernels'; the addresses are those of the weights, the scratch and the round.
@@ -109,13 +115,29 @@ pub enum Way {
 pub fn prepare(device: &Device, kernels: &Kernels, hidden: usize) -> Result<Way, CudaError> {
     let blocks = hidden.div_ceil(CHUNK);
     // One block alone has nobody to write to, and that is what the instructions are for.
-    let together = (2..=MOST_BLOCKS).contains(&blocks)
-        && device.can_cluster(kernels, Kernel::HyperTogether, blocks, 256, 0)?
-        && device.can_cluster(kernels, Kernel::HyperTogether2, blocks, 256, 0)?;
-    Ok(if together { Way::Together } else { Way::Apart })
+    if !(2..=MOST_BLOCKS).contains(&blocks) {
+        return Ok(Way::Apart);
+    }
+    for kernel in [
+        Kernel::HyperTogether,
+        Kernel::HyperTogether2,
+        Kernel::HyperTogetherParts,
+        Kernel::HyperTogether2Parts,
+    ] {
+        if !device.can_cluster(kernels, kernel, blocks, 256, 0)? {
+            return Ok(Way::Apart);
+        }
+    }
+    Ok(Way::Together)
 }
 
-/// Ends one block and makes the input of the next, and what its output will be written back with.
+/// Whether `run` takes outputs of so many rows in so many parts.
+pub fn adds_parts(way: Way, rows: usize, parts: usize) -> bool {
+    way == Way::Together && rows <= FEW && parts <= MOST_PARTS
+}
+
+/// Ends one block and makes the input of the next, and what its output will be written back with. Outputs are in
+/// parts only if `adds_parts` has said so.
 pub fn run(device: &Device, kernels: &Kernels, way: Way, args: HyperArgs) -> Result<(), CudaError> {
     let rows = args.count as usize;
     let chunks = (args.hidden as usize).div_ceil(CHUNK);
@@ -123,9 +145,11 @@ pub fn run(device: &Device, kernels: &Kernels, way: Way, args: HyperArgs) -> Res
     let per_block = if rows <= FEW { 1 } else { 4 * (rows / 128).clamp(1, 4) };
     let args = HyperArgs { chunks: chunks as u32, per_block: per_block as u32, ..args };
     if way == Way::Together && rows <= FEW {
-        let (kernel, clusters) = match rows {
-            ..=ALONE => (Kernel::HyperTogether, rows),
-            _ => (Kernel::HyperTogether2, rows.div_ceil(2)),
+        let (kernel, clusters) = match (rows <= ALONE, args.parts > 0) {
+            (true, false) => (Kernel::HyperTogether, rows),
+            (true, true) => (Kernel::HyperTogetherParts, rows),
+            (false, false) => (Kernel::HyperTogether2, rows.div_ceil(2)),
+            (false, true) => (Kernel::HyperTogether2Parts, rows.div_ceil(2)),
         };
         return device.launch_clusters(kernels, kernel, [chunks, clusters, 1], 256, 0, &args);
     }

@@ -10,10 +10,12 @@ static const u32 CHUNK = 256;
 static const u32 SUMS = 32, SQUARES = 24;
 // Groups of 128 dimensions whose squares are summed up.
 static const u32 GROUPS = 64;
+// Parts of an output that are added up here, at most.
+static const u32 MOST_PARTS = 8;
 
 struct HyperArgs {
     Matrix function;  // of the next block: F32, F16 or BF16
-    const float *out; // of the block before; none before the first
+    const float *out; // of the block before; none before the first. In parts: [rows][parts][hidden]
     float *mix;       // [rows][2N + N*N]: of the block before, then of the next
     float *streams;   // [rows][N][hidden]
     float *partial;   // [rows][chunks][SUMS]
@@ -26,6 +28,7 @@ struct HyperArgs {
     u32 hidden, n, mix_rows, chunks;
     u32 write, iterations, head, stage;
     float hc_eps, rms_eps;
+    u32 parts, unused; // of a row's `out`, of which the last comes first in its sum; 0: it is whole
 };
 
 // ------------------------------------------------------------------ streams
@@ -111,16 +114,49 @@ __device__ __forceinline__ float square4(float4 x) {
     return __fadd_rn(__fmaf_rn(x.x, x.x, __fmul_rn(x.y, x.y)), __fmaf_rn(x.z, x.z, __fmul_rn(x.w, x.w)));
 }
 
+// Counts the threads of a block whose parts have come.
+__device__ __forceinline__ void open_parts_box(u64 *box) {
+    asm volatile("mbarrier.init.shared.b64 [%0], 256;" ::"r"(shared_address(box)) : "memory");
+}
+
+// Asks for a chunk of all parts of B rows' outputs, [B][a.parts][CHUNK] in shared memory. Copies take no registers; and
+// a wait at the box stays where it is said, where the assembler moves one for all copies before loads.
+template <int B> __device__ __forceinline__ void ask_for_parts(const HyperArgs &a, const u32 (&rows)[B], u32 first, float *parts, u64 *box) {
+    u32 thread = thread_anew(), group = thread / 64, at = thread % 64 * 4, d = first + at;
+#pragma unroll
+    for (u32 b = 0; b < B; b++)
+#pragma unroll
+        for (u32 k = 0; k < MOST_PARTS; k += 4) {
+            if (group + k >= a.parts || d >= a.hidden) continue;
+            const float *from = a.out + ((u64)rows[b] * a.parts + group + k) * a.hidden + d;
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(parts + (b * a.parts + group + k) * CHUNK + at)), "l"(from) : "memory");
+        }
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(box)) : "memory");
+}
+
+// What the parts of an output add up to: the last, and then the others in order.
+__device__ __forceinline__ float4 sum_of_parts(const float *parts, u32 count) {
+    float4 sum = *(const float4 *)(parts + (count - 1) * CHUNK);
+#pragma unroll
+    for (u32 k = 0; k + 1 < MOST_PARTS; k++) {
+        if (k + 1 >= count) break;
+        float4 part = *(const float4 *)(parts + k * CHUNK);
+        sum = make_float4(__fadd_rn(sum.x, part.x), __fadd_rn(sum.y, part.y), __fadd_rn(sum.z, part.z), __fadd_rn(sum.w, part.w));
+    }
+    return sum;
+}
+
 // Of each of B rows four neighbouring dimensions of a stream, new: a block has a thread for each four. All that is
 // needed is asked for before anything is waited for.
-template <int B> __device__ __forceinline__ void mixed(const HyperArgs &a, const u32 (&rows)[B], u32 first, float4 (&x)[B]) {
+template <int B, bool PARTS> __device__ __forceinline__ void mixed(const HyperArgs &a, const u32 (&rows)[B], u32 first, float *parts, u64 *parts_box, float4 (&x)[B]) {
     u32 s = threadIdx.x / 64, d = first + threadIdx.x % 64 * 4;
     float4 old[B][4], out[B];
     float weight[B][4], written[B];
 #pragma unroll
     for (u32 b = 0; b < B; b++) x[b] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (PARTS) ask_for_parts<B>(a, rows, first, parts, parts_box);
     if (s >= a.n || d >= a.hidden) return;
-    if (!a.write) {
+    if (!PARTS && !a.write) {
 #pragma unroll
         for (u32 b = 0; b < B; b++) x[b] = *(const float4 *)(a.streams + ((u64)rows[b] * a.n + s) * a.hidden + d);
         return;
@@ -129,7 +165,7 @@ template <int B> __device__ __forceinline__ void mixed(const HyperArgs &a, const
     for (u32 b = 0; b < B; b++) {
         const float *streams = a.streams + (u64)rows[b] * a.n * a.hidden + d, *mix = a.mix + (u64)rows[b] * a.mix_rows + a.n + s;
         written[b] = mix[0];
-        out[b] = *(const float4 *)(a.out + (u64)rows[b] * a.hidden + d);
+        if (!PARTS) out[b] = *(const float4 *)(a.out + (u64)rows[b] * a.hidden + d);
         // Streams that are not there weigh nothing: that is shorter than to leave them out.
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
@@ -137,6 +173,12 @@ template <int B> __device__ __forceinline__ void mixed(const HyperArgs &a, const
             old[b][i] = *(const float4 *)(streams + from * a.hidden);
             weight[b][i] = mix[a.n + from * a.n];
         }
+    }
+    if (PARTS) {
+        wait_for(parts_box);
+        parts += thread_anew() % 64 * 4;
+#pragma unroll
+        for (u32 b = 0; b < B; b++) out[b] = sum_of_parts(parts + b * a.parts * CHUNK, a.parts);
     }
 #pragma unroll
     for (u32 b = 0; b < B; b++) {
@@ -190,8 +232,8 @@ struct Ending {
     float scale, base;
 };
 
-__device__ __forceinline__ Ending load_ending(const HyperArgs &a) {
-    u32 lane = threadIdx.x % 32, part = lane < a.n ? 0 : lane < 2 * a.n ? 1 : 2;
+__device__ __forceinline__ Ending load_ending(const HyperArgs &a, u32 lane) {
+    u32 part = lane < a.n ? 0 : lane < 2 * a.n ? 1 : 2;
     if (lane >= a.function.rows) return Ending{0.0f, 0.0f};
     return Ending{early(a.scale + part), early(a.base + lane)};
 }

@@ -14,11 +14,14 @@ const N: usize = 4;
 const MIX: usize = 2 * N + N * N;
 const EPS: f64 = 1e-6;
 const ITERATIONS: u32 = 20;
+const PARTS: usize = 7;
 
 /// What a step reads.
 struct Given {
     streams: Vec<f32>,
     mix: Vec<f32>,
+    /// Of a row's output the last comes first in its sum.
+    parts: Vec<f32>,
     out: Vec<f32>,
     base: Vec<f32>,
     scale: Vec<f32>,
@@ -65,10 +68,17 @@ fn balanced(logits: &[f64]) -> Vec<f64> {
 impl Given {
     fn new(noise: &mut Noise, rows: usize, hidden: usize) -> Given {
         let mut some = |count: usize| (0..count).map(|_| noise.float()).collect::<Vec<f32>>();
+        let parts = some(rows * PARTS * hidden);
+        let sum = |row: &[f32]| -> Vec<f32> {
+            let part = |k: usize, d: usize| row[k * hidden + d];
+            let others = |d: usize| (0..PARTS - 1).fold(part(PARTS - 1, d), |y, k| y + part(k, d));
+            (0..hidden).map(others).collect()
+        };
         Given {
+            out: parts.chunks(PARTS * hidden).flat_map(sum).collect(),
+            parts,
             streams: some(rows * N * hidden),
             mix: some(rows * MIX),
-            out: some(rows * hidden),
             base: some(MIX),
             // Small, that no gate is wide open or shut.
             scale: some(3).into_iter().map(|x| x / 50.0).collect(),
@@ -81,7 +91,7 @@ impl Given {
         &self,
         (device, kernels): (&Device, &Kernels),
         function: MatrixRef,
-        way: Way,
+        (way, in_parts): (Way, bool),
         (from, count): (usize, usize),
     ) -> Made {
         let hidden = self.norm.len();
@@ -93,7 +103,10 @@ impl Given {
             values
         };
         let (streams, mix) = (rows(&self.streams, N * hidden), rows(&self.mix, MIX));
-        let out = rows(&self.out, hidden);
+        let out = match in_parts {
+            true => rows(&self.parts, PARTS * hidden),
+            false => rows(&self.out, hidden),
+        };
         let (base, scale, norm) = (put(&self.base), put(&self.scale), put(&self.norm));
         let partial = device.alloc(count * partial_bytes(hidden), "sums").unwrap();
         let x = device.alloc(4 * count * hidden, "x").unwrap();
@@ -124,6 +137,8 @@ impl Given {
             stage: 1,
             hc_eps: EPS as f32,
             rms_eps: EPS as f32,
+            parts: if in_parts { PARTS as u32 } else { 0 },
+            unused: 0,
         };
         run(device, kernels, way, args).unwrap();
         let mut halves = vec![0u32; count * hidden / 2];
@@ -198,7 +213,7 @@ fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
             let (on_card, _memory) = rows_to_the_card(device, kernels, &function);
             let given = Given::new(&mut noise, ROWS, hidden);
             let cards = (device, kernels);
-            let all = given.run(cards, on_card, Way::Apart, (0, ROWS));
+            let all = given.run(cards, on_card, (Way::Apart, false), (0, ROWS));
             for row in [0, 3, ROWS - 1] {
                 given.check(&function, &all, row);
             }
@@ -206,7 +221,8 @@ fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
             // Up to 17 all, because they go to clusters alone or in pairs; then more.
             let few = (1..=17).map(|count| (7 * count - 7, count));
             for (from, count) in few.chain([(50, 100), (9, 141)]) {
-                for way in [way, Way::Apart] {
+                let in_parts = adds_parts(way, count, PARTS).then_some((way, true));
+                for way in [(way, false), (Way::Apart, false)].into_iter().chain(in_parts) {
                     let some = given.run(cards, on_card, way, (from, count));
                     let part = |values: &[f32], each: usize| {
                         values[from * each..(from + count) * each].to_vec()

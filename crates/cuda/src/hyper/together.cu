@@ -25,21 +25,23 @@ template <int B> __device__ __forceinline__ u32 in_place_of(const HyperArgs &a, 
 // Which four dimensions of a chunk a thread makes the input of, one row's threads behind the other's.
 template <int B> __device__ __forceinline__ u32 quad_of(u32 thread) { return B == 1 ? thread : thread % (CHUNK / 4); }
 
-// A cluster takes B rows.
-template <int B> __device__ __forceinline__ void hyper_cluster(const HyperArgs &a) {
-    __shared__ __align__(16) float v[B * 4 * CHUNK], sums[B * MOST_BLOCKS * SUMS];
+// A cluster takes B rows, whose outputs are in parts or not.
+template <int B, bool PARTS> __device__ __forceinline__ void hyper_cluster(const HyperArgs &a) {
+    __shared__ __align__(16) float v[B * 4 * CHUNK], sums[B * MOST_BLOCKS * SUMS], parts_of_out[PARTS ? B * MOST_PARTS * CHUNK : 1];
     __shared__ float groups[B * GROUPS];
     __shared__ float4 norm[B * CHUNK / 4]; // each for the thread that asks for it: registers are dear
-    __shared__ u64 sums_box, groups_box;
+    __shared__ u64 sums_box, groups_box, parts_box;
     const u32 parts = CHUNK / 128; // whose squares are summed up, in a chunk
     // Those of no block are not written by others.
     if (threadIdx.x % GROUPS >= a.chunks * parts && threadIdx.x < B * GROUPS) groups[threadIdx.x] = 0.0f;
     if (threadIdx.x == 0) {
         open_box(&sums_box, B * a.chunks * SUMS * 4);
         open_box(&groups_box, B * a.chunks * parts * 4);
+        if (PARTS) open_parts_box(&parts_box);
     }
     arrive(); // from here on others may write here
-    load_ending(a); // only brings it near
+    if (PARTS) __syncthreads();
+    load_ending(a, threadIdx.x % 32); // only brings it near
     // Weights may have pushed the streams out since they were written.
 #pragma unroll
     for (u32 b = 0; b < B; b++) ask_for_streams(a, in_place_of<B>(a, B * blockIdx.y + b), blockIdx.x * CHUNK);
@@ -54,7 +56,7 @@ template <int B> __device__ __forceinline__ void hyper_cluster(const HyperArgs &
         Share w = {};
         if (pass) {
             load_share(a, first, w);
-            if (reads) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(norm + threadIdx.x)), "l"(a.norm + d) : "memory");
+            if (reads) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(norm + thread_anew())), "l"(a.norm + d) : "memory");
             await();
             invite();
         }
@@ -63,7 +65,7 @@ template <int B> __device__ __forceinline__ void hyper_cluster(const HyperArgs &
             u32 rows[B];
 #pragma unroll
             for (u32 b = 0; b < B; b++) rows[b] = in_place_of<B>(a, top + b);
-            mixed<B>(a, rows, first, x);
+            mixed<B, PARTS>(a, rows, first, parts_of_out, &parts_box, x);
         }
         __syncthreads(); // the streams are read by all before one is written
         float squares[B], sum[B][3];
@@ -76,8 +78,8 @@ template <int B> __device__ __forceinline__ void hyper_cluster(const HyperArgs &
             project<F16, B>(a, w, first, v, sum);
         else
             project<BF16, B>(a, w, first, v, sum);
-        const Ending ending = load_ending(a);
         u32 thread = thread_anew(), lane = thread % 32, warp = thread / 32;
+        const Ending ending = load_ending(a, lane);
         float each[3][B];
 #pragma unroll
         for (u32 b = 0; b < B; b++)
@@ -114,14 +116,16 @@ template <int B> __device__ __forceinline__ void hyper_cluster(const HyperArgs &
         u32 target = !live ? NOWHERE : a.head ? a.rows[row].want : row;
         float scale = input_scale(a, groups + b * GROUPS);
         asm volatile("cp.async.wait_all;" ::: "memory");
-        if (reads && target != NOWHERE) store_input(a, target, d, y, scale, norm[threadIdx.x]);
+        if (reads && target != NOWHERE) store_input(a, target, d, y, scale, norm[thread]);
     }
 }
 
 // The bound is one of registers: a block of them finds room beside two blocks of the kernel before it, and can
 // fetch what it needs while those still run.
-extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(const HyperArgs a) { hyper_cluster<1>(a); }
+extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together(const HyperArgs a) { hyper_cluster<1, false>(a); }
+extern "C" __global__ void __launch_bounds__(320, RESIDENT(2)) hyper_together_parts(const HyperArgs a) { hyper_cluster<1, true>(a); }
 
 // Half as many clusters: each has to find room in one part of the card, and there are seven or eight of those. The
 // function's share is read once for both rows.
-extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) hyper_together_2(const HyperArgs a) { hyper_cluster<2>(a); }
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) hyper_together_2(const HyperArgs a) { hyper_cluster<2, false>(a); }
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) hyper_together_2_parts(const HyperArgs a) { hyper_cluster<2, true>(a); }
