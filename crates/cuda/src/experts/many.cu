@@ -149,17 +149,24 @@ extern "C" __global__ void __launch_bounds__(1024) group_pairs(const HalfExperts
     for (u32 r = threadIdx.x; r < a.rows && a.shared_items; r += blockDim.x) a.order[begin[a.experts] + r] = r * (e.used + 1) + e.used;
 }
 
-// Adds up a row's outputs.
-extern "C" __global__ void __launch_bounds__(256) join_experts(const HalfExpertsArgs a) {
+// Adds up a row's outputs. A block is so small that it has room beside one of `half_experts_out_8_q2`, and waits there.
+static const u32 JOIN_THREADS = 128, JOIN_AT_ONCE = 4;
+
+extern "C" __global__ void __launch_bounds__(JOIN_THREADS) join_experts(const __grid_constant__ HalfExpertsArgs a) {
     const ExpertsArgs &e = a.e;
     enter();
-    u32 r = blockIdx.y, d = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
+    u32 r = blockIdx.y, d = 4 * (blockIdx.x * JOIN_THREADS + threadIdx.x), pitch = e.hidden / 4;
     if (d >= e.hidden) return;
-    const float *parts = a.parts + (u64)r * (e.used + 1) * e.hidden + d;
-    float4 y = *(const float4 *)(parts + (u64)e.used * e.hidden);
-    for (u32 k = 0; k < e.used; k++) {
-        float4 p = *(const float4 *)(parts + (u64)k * e.hidden);
-        y = make_float4(y.x + p.x, y.y + p.y, y.z + p.z, y.w + p.w);
+    const float4 *part = (const float4 *)(a.parts + (u64)r * (e.used + 1) * e.hidden + d);
+    float4 y = part[e.used * pitch];
+    for (u32 k = 0; k < e.used; k += JOIN_AT_ONCE) {
+        float4 some[JOIN_AT_ONCE];
+#pragma unroll
+        for (u32 i = 0; i < JOIN_AT_ONCE; i++)
+            if (k + i < e.used) some[i] = part[(k + i) * pitch];
+#pragma unroll
+        for (u32 i = 0; i < JOIN_AT_ONCE; i++)
+            if (k + i < e.used) y = make_float4(y.x + some[i].x, y.y + some[i].y, y.z + some[i].z, y.w + some[i].w);
     }
     *(float4 *)(e.out + (u64)r * e.hidden + d) = y;
 }

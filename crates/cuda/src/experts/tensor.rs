@@ -381,6 +381,9 @@ fn group(device: &Device, kernels: &Kernels, args: &HalfExpertsArgs) -> Result<(
     device.launch(kernels, Kernel::GroupPairs, [1, 1, 1], 1024, shared, args)
 }
 
+/// Threads of a block that adds up outputs.
+const JOIN_THREADS: usize = 128;
+
 /// Adds up each row's outputs.
 fn join(
     device: &Device,
@@ -388,8 +391,8 @@ fn join(
     rows: usize,
     args: &HalfExpertsArgs,
 ) -> Result<(), CudaError> {
-    let grid = [(args.experts.hidden as usize).div_ceil(4 * 256), rows, 1];
-    device.launch(kernels, Kernel::JoinExperts, grid, 256, 0, args)
+    let grid = [(args.experts.hidden as usize).div_ceil(4 * JOIN_THREADS), rows, 1];
+    device.launch(kernels, Kernel::JoinExperts, grid, JOIN_THREADS as u32, 0, args)
 }
 
 #[cfg(test)]
