@@ -145,7 +145,8 @@ impl Weights {
         let head_hc = loader.hyper(&weights.head_hc, &weights.head_norm)?;
         let output = loader.matrix(&weights.output)?;
         let output = Product::new(output, scratch.head, scratch.logits);
-        let output = loader.products(&[HalfProduct::new(output, scratch.halves.head)])?;
+        let output = HalfProduct::new(output, scratch.halves.head);
+        let output = loader.spread_products(&[output])?;
         Ok(Weights { embedding, layers, head_hc, output, memory: loader.finish(kernels)? })
     }
 
@@ -273,6 +274,15 @@ impl<'a> Loader<'a> {
         }
         let plain = products.iter().map(HalfProduct::plain).collect();
         ProductList::new(plain, |list| self.put(list)).map(Products::Floats)
+    }
+
+    /// The same behind a kernel that does not fill the card.
+    fn spread_products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
+        let card = self.device.info();
+        self.products(products).map(|products| match products {
+            Products::Halves(list) => Products::Halves(Box::new(list.spread(card))),
+            floats => floats,
+        })
     }
 
     /// Memory for so many bytes of codes and of scales.
@@ -443,10 +453,10 @@ impl<'a> Loader<'a> {
         Ok(Layer {
             attn_hc: self.hyper(&layer.attn_hc, &layer.attn_norm)?,
             ffn_hc: self.hyper(&layer.ffn_hc, &layer.ffn_norm)?,
-            inputs: self.products(&inputs)?,
+            inputs: self.spread_products(&inputs)?,
             queries,
             alone,
-            low: self.products(&[low])?,
+            low: self.spread_products(&[low])?,
             output: self.products(&[output])?,
             router: self.products(&[router])?,
             router_format,

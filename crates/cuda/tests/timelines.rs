@@ -31,7 +31,10 @@ fn on_files(test: impl Fn(&str, CudaOptions)) {
     for (name, rounding) in MODELS.into_iter().zip([Rounding::Official, Rounding::Plain]) {
         for fast in [false, true] {
             let options = CudaOptions { rounding, fast, boundary: 256, ..CudaOptions::default() };
-            eprintln!("{name}, fast {fast}");
+            #[allow(clippy::print_stderr, reason = "whose test failed")]
+            {
+                eprintln!("{name}, fast {fast}");
+            }
             test(name, options);
         }
     }

@@ -42,7 +42,7 @@ impl Choice {
 }
 
 /// Shared memory of a block of a cluster, as the kernel counts it.
-pub const TOGETHER_SHARED: usize = 103_408;
+const TOGETHER_SHARED: usize = 103_408;
 /// Blocks of a cluster: each slice of the values needs one, and so does each tile.
 const CLUSTERS: [usize; 2] = [8, 10];
 

@@ -4,20 +4,20 @@
 // all kernels before it are done. The products are the chains of `tensor/few.cu`.
 
 // Blocks of 256 columns that a warp has under way.
-static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 6;
+static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
 
 // Where kernels overlap and the assembler makes do with few registers, blocks have fewer threads than these bounds
-// say: what counts are the registers that follow, 64, 80 and 96 a thread, so that 288 threads of the first kernel and
-// 512 of the second, or those and 256 of the third, have room together: each quarter of a multiprocessor has 16384
-// registers, for four warps of the second kernel and three of the first or two of the third.
+// say: what counts are the registers that follow, 64, 80 and 64 a thread, so that 288 threads of the first kernel and
+// 512 of the second, or those and 384 of the third, have room together: each quarter of a multiprocessor has 16384
+// registers, for four warps of the second kernel and three of another.
 #if __CUDA_ARCH__ == 900
 #define SHARED_BOUNDS __launch_bounds__(512, 2)
 #define IN_BOUNDS __launch_bounds__(768, 1)
-#define OUT_BOUNDS __launch_bounds__(320, 2)
+#define OUT_BOUNDS __launch_bounds__(512, 2)
 #else
 #define SHARED_BOUNDS __launch_bounds__(288, 1)
 #define IN_BOUNDS __launch_bounds__(512, 1)
-#define OUT_BOUNDS __launch_bounds__(256, 1)
+#define OUT_BOUNDS __launch_bounds__(384, 1)
 #endif
 
 // ------------------------------------------------------------------ pieces of weights for one vector
@@ -39,6 +39,29 @@ __device__ __forceinline__ void ask_lines(u32 lines, const u16 *vector, u32 firs
 // have. Two loads behind one predicate would become a branch, across which nothing moves.
 __device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
     asm volatile("{\n.reg .pred few;\nsetp.lt.u32 few, %5, 4;\n@few ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w) : "r"(at), "r"(threadIdx.x % 32));
+}
+
+// 16 rows with a block of the vector, whose line this is from the lane's first run on.
+template <int F> __device__ __forceinline__ void one_block(const Span<F> &at, u32 line, u32 column, uint4 &x, float (&sum)[4]) {
+    const Matrix not_needed = {};
+    Tile<F> tile;
+    Coming<F> coming[2];
+    tile.begin(at);
+    tile.fetch(at, 0);
+    coming[0].ask(tile, column, 0);
+#pragma unroll
+    for (u32 s = 0; s < 4; s++) {
+        u32 half = line ^ Near::place(Codes<F>::start(s, 0));
+        half_run_of_one(x, half);
+        if (s < 3) tile.fetch(at, s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
+        u32 a[8], b[8];
+        coming[s % 2].take(not_needed, tile, s, a, b);
+        mma(sum, a[0], b[0], a[1], b[1], x.x, x.y);
+        mma(sum, a[2], b[2], a[3], b[3], x.z, x.w);
+        half_run_of_one(x, half + 16);
+        mma(sum, a[4], b[4], a[5], b[5], x.x, x.y);
+        mma(sum, a[6], b[6], a[7], b[7], x.z, x.w);
+    }
 }
 
 // A warp's work: segments of strips, one after another, `D` blocks of 256 columns ahead. A walk says of a segment which
@@ -79,28 +102,6 @@ template <int F, int D, class Walk> struct OnePipe {
         for (u32 i = 0; i < D; i++) ask(i, i % 2);
     }
 
-    __device__ __forceinline__ void block(const Span<F> &at, u32 line, u32 column, uint4 &x, float (&sum)[4]) const {
-        const Matrix not_needed = {};
-        Tile<F> tile;
-        Coming<F> coming[2];
-        tile.begin(at);
-        tile.fetch(at, 0);
-        coming[0].ask(tile, column, 0);
-#pragma unroll
-        for (u32 s = 0; s < 4; s++) {
-            u32 half = line ^ Near::place(Codes<F>::start(s, 0));
-            half_run_of_one(x, half);
-            if (s < 3) tile.fetch(at, s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
-            u32 a[8], b[8];
-            coming[s % 2].take(not_needed, tile, s, a, b);
-            mma(sum, a[0], b[0], a[1], b[1], x.x, x.y);
-            mma(sum, a[2], b[2], a[3], b[3], x.z, x.w);
-            half_run_of_one(x, half + 16);
-            mma(sum, a[4], b[4], a[5], b[5], x.x, x.y);
-            mma(sum, a[6], b[6], a[7], b[7], x.z, x.w);
-        }
-    }
-
     // The vector's lines are there; copies that were begun behind `begin` are done. `column` is the lane's part of
     // a table; `done(walk, top, bottom)` gets the sums of a segment: the rows of a strip are those of
     // the lanes whose number is a multiple of four, and those of eight further on.
@@ -115,7 +116,7 @@ template <int F, int D, class Walk> struct OnePipe {
                 if (2 * here.segment + k < blocks) {
                     copies_done<D - 1>();
                     __syncwarp();
-                    block(span.further(slot * slot_bytes), lines + (here.line() + k) * VECTOR_LINE, column, x, sum);
+                    one_block<F>(span.further(slot * slot_bytes), lines + (here.line() + k) * VECTOR_LINE, column, x, sum);
                 }
                 __syncwarp();
                 ask(slot, (k + D) % 2);
@@ -370,33 +371,14 @@ struct SharedDown {
     __device__ __forceinline__ void next() { skip(warps); }
 };
 
-// A segment of a chosen expert's strips for 32 outputs: where it begins in the first one, which lines of vectors it
-// meets, and how many.
+// A segment of a chosen expert's strip: where the strip begins, its number among the strip's, and which line of the
+// vectors it begins with.
 struct DownTask {
     const u8 *at;
-    u32 line, blocks;
+    u32 segment, line;
 };
 
-// Two times 16 rows of Q2_K with a block of the vector, whose line this is from the lane's first run on. All lanes read
-// it, though only the first four need to: what some lanes read takes a move to where the others have something.
-__device__ __forceinline__ void two_blocks(const Span<Q2_K> &at, u32 line, float (&sum)[2][4]) {
-    const Matrix not_needed = {};
-    Tile<Q2_K> tiles[2];
-#pragma unroll
-    for (u32 m = 0; m < 2; m++) tiles[m].begin(at.further(m * TILE_BYTES<Q2_K>));
-#pragma unroll
-    for (u32 s = 0; s < 4; s++) {
-        u32 half = line ^ Near::place(Codes<Q2_K>::start(s, 0)), a[8], b[8];
-        uint4 low = staged16(half), high = staged16(half + 16);
-#pragma unroll
-        for (u32 m = 0; m < 2; m++) {
-            Coming<Q2_K>().take(not_needed, tiles[m], s, a, b);
-            mma_run(sum[m], a, b, low, high);
-        }
-    }
-}
-
-// A block computes some times 32 values of the row's output; a multiprocessor has one. It begins when the shared
+// A block computes some times 16 values of the row's output; a multiprocessor has one. It begins when the shared
 // expert's inner vector and the router's product are there, and chooses and does the shared expert's part while the
 // other inner vectors are made.
 extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ HalfExpertsArgs a) {
@@ -406,23 +388,21 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     const ExpertsArgs &e = a.e;
     const u32 tile = TILE_BYTES<Q2_K>, slots = OUT_AHEAD * tile;
     static_assert(slots >= TILE_BYTES<Q8_0>, "a block of the shared expert has the room of the others' pieces");
-    static_assert(OUT_AHEAD == 6, "three times a block of two strips");
+    static_assert(OUT_AHEAD == 4, "two segments of two blocks");
     u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32, used = e.used, segments = segments_of(e.inner), blocks = e.inner / 256;
-    u32 every = (e.hidden / 32 + gridDim.x - 1) / gridDim.x, top = blockIdx.x * every, pairs = min(every, e.hidden / 32 - top), tasks = pairs * used * segments;
+    u32 every = (e.hidden / 16 + gridDim.x - 1) / gridDim.x, top = blockIdx.x * every, strips = min(every, e.hidden / 16 - top), tasks = strips * used * segments;
     u32 room = shared_address(shared_memory) + warp * slots;
-    DownTask *task_list = (DownTask *)((u8 *)shared_memory + warps * slots); // [pairs][used][segments]
-    float *sums = (float *)(task_list + tasks);                             // [pairs][used][segments][32]
-    float *shared_sums = sums + tasks * 32;                                 // [pairs][segments][32]
-    float *values = shared_sums + pairs * segments * 32;                    // [pairs][used + 1][32]
-    u32 lines = lines_behind(shared_memory, warps * slots + tasks * sizeof(DownTask) + pairs * ((used + 1) * (segments + 1) * 32) * sizeof(float));
-    auto put = [&](float *at, float upper, float lower) {
-        if (lane % 4 == 0) at[lane / 4] = upper, at[lane / 4 + 8] = lower;
-    };
+    DownTask *task_list = (DownTask *)((u8 *)shared_memory + warps * slots); // [strips][used][segments]
+    float *sums = (float *)(task_list + tasks);                             // [strips][used][segments][16]
+    float *shared_sums = sums + tasks * 16;                                 // [strips][segments][16]
+    float *values = shared_sums + strips * segments * 16;                   // [strips][used + 1][16]
+    u32 lines = lines_behind(shared_memory, warps * slots + tasks * sizeof(DownTask) + strips * (used + 1) * (segments + 1) * 16 * sizeof(float));
+    auto put = [&](float *at, float upper, float lower) { at[lane / 4] = upper, at[lane / 4 + 8] = lower; };
     choose_early(a.route, choice);
 
     // Each warp asks for what it needs of the vector.
-    u32 shared = 2 * pairs * segments, mine = warp < shared ? (shared - warp + warps - 1) / warps : 0, stride = strip_bytes<Q8_0>(e.inner);
-    SharedDown walk = {e.shared_down.codes + 2 * top * stride, stride, used * blocks, segments, warps, 0, 0};
+    u32 shared = strips * segments, mine = warp < shared ? (shared - warp + warps - 1) / warps : 0, stride = strip_bytes<Q8_0>(e.inner);
+    SharedDown walk = {e.shared_down.codes + top * stride, stride, used * blocks, segments, warps, 0, 0};
     walk.skip(warp);
     OnePipe<Q8_0, 1, SharedDown> of_shared(room, lines, blocks, mine, walk);
     for (u32 i = 0; i < mine; i++, walk.next()) ask_lines(lines, a.middle, walk.line(), walk.first_line + min(2 * walk.segment + 2, blocks));
@@ -430,11 +410,11 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
     stride = strip_bytes<Q2_K>(e.inner);
     for (u32 task = threadIdx.x; task < tasks; task += blockDim.x) {
-        u32 of = task / segments, segment = task % segments, k = of % used, pair = top + of / used;
+        u32 of = task / segments, segment = task % segments, k = of % used;
         const u8 *expert = e.down.first.codes + e.down.codes_stride * choice.picks[k];
-        task_list[task] = {expert + 2 * pair * stride + 2 * segment * tile, k * blocks + 2 * segment, min(2u, blocks - 2 * segment)};
+        task_list[task] = {expert + (top + of / used) * stride, segment, k * blocks + 2 * segment};
     }
-    of_shared.end(0, [&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which / 2 * segments + walk.segment) * 32 + walk.which % 2 * 16, upper, lower); });
+    of_shared.end(0, [&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which * segments + walk.segment) * 16, upper, lower); });
     __syncthreads();
 
     u32 list = shared_address(task_list), to = room + lane * 16;
@@ -442,59 +422,55 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     static_assert(Widths<Q2_K>::codes == 64 && Widths<Q2_K>::swap == 0, "four lanes read a row");
     keep_at_hand(to), keep_at_hand(span.scales);
     span.codes = span.traded = to;
-    auto ask = [&](u32 slot, u32 task, u32 k) {
+    // Asks for both blocks of a task.
+    auto ask = [&](u32 task, u32 slot) {
         if (task < tasks) {
             uint4 of = staged16(list + task * sizeof(DownTask));
-            const u8 *from = (const u8 *)((u64)of.y << 32 | of.x) + (k * tile + lane * 16);
-            if (k < of.w) ask_line<tile>(to + slot, from), ask_line<tile>(to + slot + tile, from + stride);
+            const u8 *from = (const u8 *)((u64)of.y << 32 | of.x) + (2 * of.z * tile + lane * 16);
+            ask_line<tile>(to + slot, from);
+            if (2 * of.z + 1 < blocks) ask_line<tile>(to + slot + tile, from + tile);
         }
         copies_begun();
     };
-    ask(0, warp, 0), ask(2 * tile, warp, 1), ask(4 * tile, warp + warps, 0);
-    // Once before the inner vectors are there, for nothing but that the instructions are near when they are.
-#pragma unroll 1
-    for (u32 pass = first_pass(); pass < 2; pass++) {
-        if (pass) await();
-        for (u32 task = warp; task < tasks; task += warps) {
-            uint2 of = staged8(list + task * sizeof(DownTask) + 8);
-            ask_lines(lines, a.middle, of.x, of.x + of.y);
-        }
-        copies_begun();
-        copies_done<0>();
-        u32 slot = 0;
-#pragma unroll 1
-        for (u32 task = warp; task < (pass ? tasks : min(tasks, warps)); task += warps) {
-            uint2 of = staged8(list + task * sizeof(DownTask) + 8);
-            u32 line = lines + of.x * VECTOR_LINE + Near::place(Codes<Q2_K>::start(0, lane % 4));
-            float sum[2][4] = {};
-#pragma unroll 1
-            for (u32 k = 0; k < 2; k++) {
-                copies_done<2>();
-                __syncwarp();
-                if (k < of.y) two_blocks(span.further(slot), line + k * VECTOR_LINE, sum);
-                __syncwarp();
-                if (pass) ask(slot, task + (k + 1) * warps, 1 - k);
-                slot = slot < 4 * tile ? slot + 2 * tile : 0;
-            }
-#pragma unroll
-            for (u32 m = 0; m < 2; m++) put(sums + task * 32 + m * 16, sum[m][0], sum[m][2]);
-        }
-        __syncthreads();
+    ask(warp, 0), ask(warp + warps, 2 * tile);
+    await();
+    for (u32 task = warp; task < tasks; task += warps) {
+        uint2 of = staged8(list + task * sizeof(DownTask) + 8);
+        ask_lines(lines, a.middle, of.y, of.y + min(2u, blocks - 2 * of.x));
     }
-    for (u32 pair = 0; pair < pairs; pair++)
-        for (u32 k = warp; k <= used; k += warps) {
-            const float *of = (k < used ? sums + (pair * used + k) * segments * 32 : shared_sums + pair * segments * 32) + lane;
-            float sum = 0.0f;
-#pragma unroll 4
-            for (u32 s = 0; s < segments; s++) sum += of[s * 32];
-            values[(pair * (used + 1) + k) * 32 + lane] = __fmul_rn(sum, k == used ? unscale(Q8_0) : unscale(Q2_K));
-        }
+    copies_begun();
+    copies_done<0>();
+    u32 slot = 0;
+    uint4 x = {};
+#pragma unroll 1
+    for (u32 task = warp; task < tasks; task += warps) {
+        uint2 of = staged8(list + task * sizeof(DownTask) + 8);
+        u32 line = lines + of.y * VECTOR_LINE + Near::place(Codes<Q2_K>::start(0, lane % 4));
+        float sum[4] = {};
+        copies_done<1>();
+        __syncwarp();
+#pragma unroll 1
+        for (u32 k = 0; k < min(2u, blocks - 2 * of.x); k++) one_block<Q2_K>(span.further(slot + k * tile), line + k * VECTOR_LINE, 0, x, sum);
+        __syncwarp();
+        ask(task + 2 * warps, slot);
+        slot ^= 2 * tile;
+        if (lane % 4 == 0) put(sums + task * 16, sum[0], sum[2]);
+    }
     __syncthreads();
-    for (u32 pair = warp; pair < pairs; pair += warps) {
-        const float *of = values + pair * (used + 1) * 32 + lane;
-        float y = of[used * 32];
+    for (u32 o = threadIdx.x; o < strips * (used + 1) * 16; o += blockDim.x) {
+        u32 strip = o / 16 / (used + 1), k = o / 16 % (used + 1);
+        const float *of = (k < used ? sums + (strip * used + k) * segments * 16 : shared_sums + strip * segments * 16) + o % 16;
+        float sum = 0.0f;
+#pragma unroll 4
+        for (u32 s = 0; s < segments; s++) sum += of[s * 16];
+        values[o] = __fmul_rn(sum, k == used ? unscale(Q8_0) : unscale(Q2_K));
+    }
+    __syncthreads();
+    for (u32 o = threadIdx.x; o < strips * 16; o += blockDim.x) {
+        const float *of = values + o / 16 * (used + 1) * 16 + o % 16;
+        float y = of[used * 16];
 #pragma unroll 8
-        for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 32]);
-        e.out[(top + pair) * 32 + lane] = y;
+        for (u32 k = 0; k < used; k++) y = __fadd_rn(y, of[k * 16]);
+        e.out[top * 16 + o] = y;
     }
 }

@@ -15,13 +15,12 @@ const CHOICE_SHARED: usize = (2 << 10) + 256;
 const MOST_EXPERTS: usize = 256;
 /// What may be lost before the lines of a vector begin at a multiple of this.
 const VECTOR_LINE: usize = 512;
-/// Tiles that a warp has under way: of the chosen experts' input two of gate and of up, of the output three of
-/// two strips.
+/// Tiles that a warp has under way: of the chosen experts' input two of gate and of up.
 const SHARED_AHEAD: usize = 2;
 const IN_AHEAD: usize = 2 * 2;
-const OUT_AHEAD: usize = 2 * 3;
+const OUT_AHEAD: usize = 4;
 /// Warps of a block of outputs, and what its list has for a task.
-const OUT_WARPS: usize = 8;
+const OUT_WARPS: usize = 12;
 const DOWN_TASK: usize = 16;
 
 /// How the kernels are launched for experts of a shape.
@@ -73,15 +72,15 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         + warps * IN_AHEAD * tile_bytes(Format::Iq2Xxs)
         + (VECTOR_LINE + 2 * hidden)
         + inner_tiles * 2 * segments(hidden) * 16 * size_of::<f32>();
-    // Of the output, too, where there is room for the sums; its blocks find from their number how many pairs of strips
-    // one takes.
-    let all_pairs = hidden / 32;
-    let at_once = if card.has_much_shared() { card.multiprocessors } else { all_pairs };
-    let pairs = all_pairs.div_ceil(at_once);
+    // Of the output, too, where there is room for the sums; its blocks find from their number how many strips one
+    // takes.
+    let outputs = hidden / 16;
+    let at_once = if card.has_much_shared() { card.multiprocessors } else { outputs };
+    let each = outputs.div_ceil(at_once);
     let out_shared = OUT_WARPS * OUT_AHEAD * tile_bytes(Format::Q2K)
         + (VECTOR_LINE + 2 * (used + 1) * inner)
-        + pairs * used * segments(inner) * DOWN_TASK
-        + pairs * (used + 1) * (segments(inner) + 1) * 32 * size_of::<f32>();
+        + each * used * segments(inner) * DOWN_TASK
+        + each * (used + 1) * (segments(inner) + 1) * 16 * size_of::<f32>();
     let fits = first_shared.max(in_shared).max(out_shared) <= most_shared(card)
         && experts as usize <= MOST_EXPERTS
         && segments(hidden) * experts as usize <= (used + 1) * hidden;
@@ -89,7 +88,7 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         inner_tiles,
         first: (strips.div_ceil(tiles(hidden)), FEW_WARPS + 1, first_shared),
         input: (blocks(inner_tiles), warps, in_shared),
-        output: (all_pairs.div_ceil(pairs), OUT_WARPS, out_shared),
+        output: (outputs.div_ceil(each), OUT_WARPS, out_shared),
     })
 }
 
@@ -146,7 +145,7 @@ mod tests {
         assert_eq!(plan.inner_tiles, 6);
         assert_eq!((plan.first.0, plan.first.1), (128, 9));
         assert_eq!((plan.input.0, plan.input.1), (132, 16));
-        assert_eq!((plan.output.0, plan.output.1), (128, 8));
+        assert_eq!((plan.output.0, plan.output.1), (128, 12));
         let taken = |shared: usize| shared + CHOICE_SHARED + (1 << 10);
         assert!(taken(plan.first.2) + taken(plan.input.2) <= 228 << 10);
         assert!(taken(plan.input.2) + taken(plan.output.2) <= 228 << 10);

@@ -226,6 +226,11 @@ impl HalfProductList {
         })
     }
 
+    /// The same behind a kernel that does not fill the card, see `OneList::spread`.
+    pub fn spread(self, card: &DeviceInfo) -> HalfProductList {
+        HalfProductList { one: self.one.map(|one| one.spread(card)), ..self }
+    }
+
     /// For a kernel that does the products of a few rows beside other things: the list, the blocks that
     /// it needs, the shared memory of one.
     pub fn few(&self, rows: usize) -> (FewProductsArgs, usize, usize) {

@@ -178,12 +178,15 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     }
     const u16 *x = p.of.x;
     if (!NORMED && of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
-    await();
-    invite();
-    if (NORMED)
-        stage_normed(norm, of.m.cols, values, vector);
-    else
-        stage_vector(x, blocks * 32, vector);
+    // Where there is more to do than to copy, it is done once before for nothing, as `first_pass` says.
+#pragma unroll 1
+    for (u32 pass = NORMED ? 0 : 1; pass < 2; pass++) {
+        if (pass) await(), invite();
+        if (NORMED)
+            stage_normed(norm, of.m.cols, values, vector);
+        else
+            stage_vector(x, blocks * 32, vector);
+    }
     __syncthreads();
     float sum[4] = {};
 #pragma unroll 1

@@ -5,7 +5,6 @@ use ds4_quant::Format;
 
 use super::{BLOCK, HalfProduct, MOST_PRODUCTS, MOST_SHARED, TILE, place, segments, tile_bytes};
 use crate::{
-    attend,
     device::{Args, Device, DeviceInfo, Kernel, Kernels},
     options::CudaError,
     rows::{self, KeepArgs},
@@ -15,6 +14,8 @@ use crate::{
 pub const PIECE_ROOM: usize = tile_bytes(Format::Q8_0);
 /// Warps of a block.
 const WARPS: usize = 16;
+/// More than half of a multiprocessor's shared memory.
+const SPREAD_SHARED: usize = 115 << 10;
 /// Shared memory that jobs beside the queries have without asking, and that counts.
 const JOBS_SHARED: usize = 4 << 10;
 
@@ -69,7 +70,15 @@ impl OneList {
         for ((to, of), tiles) in args.products.iter_mut().zip(placed).zip(tiles) {
             *to = OneProduct::new(of, tiles);
         }
-        Some(OneList { args, blocks, shared: shared.max(least_shared(card)) })
+        Some(OneList { args, blocks, shared })
+    }
+
+    /// The same behind a kernel that does not fill the card: a block asks for more than half of a multiprocessor's shared
+    /// memory, so that none gets two while others get none. Two such kernels in a row would not overlap.
+    pub fn spread(self, card: &DeviceInfo) -> OneList {
+        let shared =
+            if card.has_much_shared() { self.shared.max(SPREAD_SHARED) } else { self.shared };
+        OneList { shared, ..self }
     }
 
     /// Does the products.
@@ -195,16 +204,10 @@ fn most_shared(card: &DeviceInfo) -> usize {
     if card.has_much_shared() { (113 << 10) - JOBS_SHARED } else { MOST_SHARED - JOBS_SHARED }
 }
 
-/// Shared memory that a block asks for if it needs less: more than attention's. The card gives a block to where most is
-/// left; so one with a block of attention gets one of these before any other gets its second, for which there is no
-/// room beside the kernel before.
-fn least_shared(card: &DeviceInfo) -> usize {
-    if card.has_much_shared() { attend::tensor::TOGETHER_SHARED + (1 << 10) } else { 0 }
-}
-
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-    let most = most_shared(device.info()) as u32;
+    let info = device.info();
+    let most = if info.has_much_shared() { SPREAD_SHARED } else { most_shared(info) } as u32;
     [Kernel::HalfProducts1, Kernel::HalfQueries1]
         .into_iter()
         .try_for_each(|kernel| kernels.allow_shared(kernel, most))
@@ -295,7 +298,10 @@ mod tests {
         let vocabulary = [product(Format::Q8_0, 129_280, 4096, 1)];
         for list in [&queries[..], &groups, &outputs, &vocabulary] {
             let list = OneList::new(&card, list).unwrap();
-            assert!(list.blocks <= 132 && 2 * (list.shared + (5 << 10)) <= 228 << 10);
+            assert!(list.blocks <= 132 && 2 * (list.shared + (1 << 10)) <= 228 << 10);
+            // Beside one that is spread there is room for one that is not.
+            let spread = list.spread(&card).shared + (1 << 10);
+            assert!(2 * spread > 228 << 10 && spread + list.shared + (1 << 10) <= 228 << 10);
         }
         assert!(OneList::new(&card, &[product(Format::Q2K, 256, 256, 1)]).is_none());
         let norm = OneNorm::default();
