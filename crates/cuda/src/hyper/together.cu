@@ -46,8 +46,9 @@ template <int B, bool PARTS> __device__ __forceinline__ void hyper_cluster(const
 #pragma unroll
     for (u32 b = 0; b < B; b++) ask_for_streams(a, in_place_of<B>(a, B * blockIdx.y + b), blockIdx.x * CHUNK);
 
+    // Blocks that find room only when the kernel before ends have no time to rehearse.
 #pragma unroll 1
-    for (u32 pass = first_pass(); pass < 2; pass++) {
+    for (u32 pass = B == 1 && !PARTS ? first_pass() : 1; pass < 2; pass++) {
         u32 chunk = blockIdx.x, top = B * blockIdx.y;
         // Nothing that follows from them is kept from one pass to the next.
         asm volatile("" : "+r"(chunk), "+r"(top));
