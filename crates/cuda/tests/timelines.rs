@@ -197,8 +197,7 @@ fn damaged(name: &str, token: usize) -> Arc<Model> {
     bytes[at..at + row.len()].fill(0xff);
     // Two tests may be at it at the same time.
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let path =
-        std::env::temp_dir().join(format!("damaged-{}-{number}-{name}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("damaged-{}-{number}-{name}", std::process::id()));
     fs::write(&path, bytes).unwrap();
     let model = Arc::new(Model::open(&path).unwrap());
     fs::remove_file(&path).unwrap();

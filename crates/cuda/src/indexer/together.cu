@@ -1,0 +1,150 @@
+// Scores and choice of a few rows in one launch, on cards that have clusters. The blocks of a row are a cluster:
+// each prepares some heads of the query for all, scores its share of the index rows when all heads have come, and
+// sends the scores into the shared memory of the first, which chooses. The arithmetic is that of `tensor.cu` and
+// the choice that of `top.cu`, bit for bit.
+
+// Values of a row, of those that models have: what is known needs no branches.
+static const u32 INDEX_DIM = 128;
+
+struct IndexTogetherArgs {
+    IndexScoreArgs score; // all but where scores lie
+    u32 *chosen;          // [rows][top_k], in ascending order
+};
+
+// Behind it lie the query and the scores.
+struct IndexShared {
+    TopShared top;
+    u64 query_box, scores_box;
+};
+
+// The host knows it too.
+static_assert(sizeof(IndexShared) == 8512, "shared memory of the choice");
+
+// Scores in shared memory: behind eight fours there is a gap, so that threads that look after neighbouring rows
+// find theirs in different banks.
+struct NearScores {
+    float4 *fours;
+
+    __device__ __forceinline__ float4 *place(u32 first) const { return fours + first / 4 + first / 32; }
+};
+
+__device__ __forceinline__ float4 four_scores(NearScores scores, u32 first) { return *scores.place(first); }
+
+// What a thread reads of them each time.
+struct ReadNear {
+    NearScores scores;
+    u32 begin, count;
+
+    __device__ __forceinline__ ReadNear(NearScores all, u32 begin, u32 end) : scores(all), begin(begin), count(end - begin) {}
+
+    template <class Body> __device__ __forceinline__ void each(Body body) const {
+#pragma unroll 1
+        for (u32 i = 0; i < count; i += 4) {
+            float4 four = four_scores(scores, begin + i);
+            float score[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+            for (u32 e = 0; e < 4; e++)
+                if (i + e < count) body(i + e, ordered(score[e]));
+        }
+    }
+};
+
+// Sends a head as `round_heads` has left it in a warp to the first `blocks` blocks of the cluster, sixteen bytes
+// to a letter.
+__device__ __forceinline__ void post_head(const IndexQuery &q, u32 head, u32 code, float scale, float weight, u32 blocks, const u64 *box) {
+    u32 lane = threadIdx.x % 32, of_four = lane % 4;
+    float own = __uint_as_float(code), four[4], scales[4];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) four[i] = __shfl_sync(FULL, own, lane - of_four + i), scales[i] = __shfl_sync(FULL, scale, 8 * i);
+    const float *place = (const float *)(codes_place(q, head) - of_four);
+    for (u32 to = of_four; to < blocks; to += 4) post(to, place, make_float4(four[0], four[1], four[2], four[3]), box);
+    if (lane >= blocks) return;
+    post(lane, (const float *)(q.scales + head), make_float4(scales[0], scales[1], scales[2], scales[3]), box);
+    post(lane, q.weights + head, weight, box);
+}
+
+// Sends the scores of sixteen index rows to the first block, four to a letter. A lane's neighbours have the same
+// two scores, of rows that are eight apart.
+__device__ __forceinline__ void post_scores(NearScores scores, u32 first, const float (&score)[2], bool sends, const u64 *box) {
+    u32 lane = threadIdx.x % 32;
+    float own = lane % 2 ? score[1] : score[0], four[4];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        u32 row = lane % 4 * 4 + i;
+        four[i] = __shfl_sync(FULL, own, row % 8 * 4 + row / 8);
+    }
+    if (sends && lane < 4) post(0, (const float *)scores.place(first + 4 * lane), make_float4(four[0], four[1], four[2], four[3]), box);
+}
+
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(const IndexTogetherArgs args) {
+    extern __shared__ uint4 choosing[];
+    IndexScoreArgs a = args.score;
+    a.format.values = INDEX_DIM;
+    IndexShared &m = *(IndexShared *)choosing;
+    u32 rank = blockIdx.x, blocks = gridDim.x, r = a.first + blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    // What the host tells of a round lies there before its first kernel.
+    u8 *const *pages = a.rows[r].pages;
+    u32 visible = csa_visible(a.rows[r].position), eights = (a.heads + 7) / 8;
+    if (visible <= a.top_k) return await(); // the whole cluster
+    IndexQuery q;
+    q.codes = (uint2 *)(&m + 1);
+    q.scales = (float4 *)(q.codes + eights * 128);
+    q.weights = (float *)(q.scales + eights * 8);
+    NearScores scores{(float4 *)(q.weights + eights * 8)};
+    // A warp's first sixteen index rows, and how far it is to its next.
+    u32 first = (warp * blocks + rank) * 16, step = blockDim.x / 32 * blocks * 16;
+    if (threadIdx.x == 0) {
+        open_box(&m.query_box, eights * 8 * (128 + 16 + 4));
+        if (rank == 0) open_box(&m.scores_box, (visible + 15) / 16 * 64);
+    }
+    arrive(); // from here on others may write here
+    for (u32 i = threadIdx.x; i < DIGITS / 4; i += blockDim.x) ((uint4 *)m.top.count)[i] = make_uint4(0, 0, 0, 0);
+    float4 turns = lane_turns(a, r);
+    for (u32 line = first; line < visible; line += step)
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) prefetch(index_line(a, pages, line, i, visible) + lane % 4 * 16);
+#pragma unroll 1
+    for (u32 pass = first_pass(); pass < 2; pass++) {
+        if (pass) {
+            wait_for_all();
+            await();
+            // Not before: what follows may rely on all that was waited for here, and has to wait for the choice alone.
+            invite();
+        }
+        IndexLines raw = {};
+        if (pass && first < visible) fetch_lines(a, pages, first, visible, raw);
+        // The warps that are last to have index rows are first to have heads.
+#pragma unroll 1
+        for (u32 head = (blockDim.x / 32 - 1 - warp) * blocks + rank; head < eights * 8; head += blockDim.x / 32 * blocks) {
+            bool live = head < a.heads;
+            u64 at = (u64)r * a.heads + head;
+            float4 v[1] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+            float weight = 0.0f, scale[1];
+            u32 code[1];
+            if (pass && live) v[0] = *(const float4 *)(a.queries + at * INDEX_DIM + 4 * lane);
+            if (pass && head < a.heads) weight = __fmul_rn(a.weights[at], a.scale);
+            round_heads<1>(v, turns, INDEX_DIM, code, scale);
+            post_head(q, head, live ? code[0] : 0, live ? scale[0] : 0.0f, weight, pass ? blocks : 0, &m.query_box);
+        }
+        // All of them: a block may not end before what is sent to it has come.
+        if (pass) wait_for(&m.query_box);
+#pragma unroll 1
+        for (u32 line = first; line < visible; line += step) {
+            int codes[4][4];
+            float row_scales[2][4], score[2];
+            decode_lines(raw, codes, row_scales);
+            if (pass && line + step < visible) fetch_lines(a, pages, line + step, visible, raw);
+            score_lines(q, eights, INDEX_DIM / 32, codes, row_scales, score);
+            post_scores(scores, line, score, pass, &m.scores_box);
+            if (!pass) break;
+        }
+        if (rank) continue;
+        __syncthreads();
+        if (pass) wait_for(&m.scores_box);
+        u32 seen = pass ? visible : 0, wanted = a.top_k, *chosen = args.chosen + (u64)r * wanted;
+        if (visible <= 4 * blockDim.x)
+            choose_top<HeldScores<1>>(m.top, scores, seen, 4, wanted, chosen);
+        else
+            choose_top<ReadNear>(m.top, scores, seen, ((visible + blockDim.x - 1) / blockDim.x + 3) / 4 * 4, wanted, chosen);
+    }
+}
