@@ -85,19 +85,25 @@ __device__ __forceinline__ void stage_heads(const IndexQuery &q, u32 dim, u32 fi
     }
 }
 
+// Of the first `heads` heads a lane's four values, and the weight: zeros beyond them.
+__device__ __forceinline__ float4 query_values(const IndexScoreArgs &a, u32 r, u32 head, u32 heads) {
+    u32 at = threadIdx.x % 32 * 4, dim = a.format.values;
+    return head < heads && at < dim ? *(const float4 *)(a.queries + ((u64)r * a.heads + head) * dim + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+__device__ __forceinline__ float query_weight(const IndexScoreArgs &a, u32 r, u32 head, u32 heads) {
+    return head < heads ? __fmul_rn(a.weights[(u64)r * a.heads + head], a.scale) : 0.0f;
+}
+
 __device__ __forceinline__ void stage_query(const IndexScoreArgs &a, const IndexQuery &q, u32 r, float4 turns, u32 heads) {
-    u32 warps = blockDim.x / 32, dim = a.format.values, at = threadIdx.x % 32 * 4, padded = (a.heads + 7) / 8 * 8;
-    for (u32 head = threadIdx.x; head < padded; head += blockDim.x)
-        q.weights[head] = head < heads ? __fmul_rn(a.weights[(u64)r * a.heads + head], a.scale) : 0.0f;
+    u32 warps = blockDim.x / 32, padded = (a.heads + 7) / 8 * 8;
+    for (u32 head = threadIdx.x; head < padded; head += blockDim.x) q.weights[head] = query_weight(a, r, head, heads);
 #pragma unroll 1
     for (u32 first = threadIdx.x / 32; first < padded; first += BESIDE * warps) {
         float4 v[BESIDE];
 #pragma unroll
-        for (u32 i = 0; i < BESIDE; i++) {
-            u32 head = first + i * warps;
-            v[i] = head < heads && at < dim ? *(const float4 *)(a.queries + ((u64)r * a.heads + head) * dim + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        }
-        stage_heads(q, dim, first, warps, a.heads, v, turns);
+        for (u32 i = 0; i < BESIDE; i++) v[i] = query_values(a, r, first + i * warps, heads);
+        stage_heads(q, a.format.values, first, warps, a.heads, v, turns);
     }
 }
 
@@ -110,15 +116,15 @@ __device__ __forceinline__ const u8 *index_line(const IndexScoreArgs &a, u8 *con
     return page_row(pages, 4, (u32)a.row_at, min(first + threadIdx.x % 32 / 4 + 8 * i, visible - 1), a.format.bytes);
 }
 
+__device__ __forceinline__ void fetch_line(const u8 *packed, u32 dim, u32 i, IndexLines &raw) {
+#pragma unroll
+    for (u32 g = 0; g < 4; g++) raw.codes[i][g] = 32 * g < dim ? *(const u32 *)(packed + 16 * g + threadIdx.x % 4 * 4) : 0;
+    raw.scales[i] = *(const u32 *)(packed + dim / 2);
+}
+
 __device__ __forceinline__ void fetch_lines(const IndexScoreArgs &a, u8 *const *pages, u32 first, u32 visible, IndexLines &raw) {
-    u32 dim = a.format.values;
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        const u8 *packed = index_line(a, pages, first, i, visible);
-#pragma unroll
-        for (u32 g = 0; g < 4; g++) raw.codes[i][g] = 32 * g < dim ? *(const u32 *)(packed + 16 * g + threadIdx.x % 4 * 4) : 0;
-        raw.scales[i] = *(const u32 *)(packed + dim / 2);
-    }
+    for (u32 i = 0; i < 2; i++) fetch_line(index_line(a, pages, first, i, visible), a.format.values, i, raw);
 }
 
 // d = c + a b, of 16 by 32 and 32 by 8 signed bytes.

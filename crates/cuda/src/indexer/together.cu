@@ -93,6 +93,8 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(co
     NearScores scores{(float4 *)(q.weights + eights * 8)};
     // A warp's first sixteen index rows, and how far it is to its next.
     u32 first = (warp * blocks + rank) * 16, step = blockDim.x / 32 * blocks * 16;
+    // The warps that are last to have index rows are first to have heads.
+    u32 first_head = (blockDim.x / 32 - 1 - warp) * blocks + rank;
     if (threadIdx.x == 0) {
         open_box(&m.query_box, eights * 8 * (128 + 16 + 4));
         if (rank == 0) open_box(&m.scores_box, (visible + 15) / 16 * 64);
@@ -103,6 +105,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(co
     for (u32 line = first; line < visible; line += step)
 #pragma unroll
         for (u32 i = 0; i < 2; i++) prefetch(index_line(a, pages, line, i, visible) + lane % 4 * 16);
+    const u8 *lines[2] = {index_line(a, pages, first, 0, visible), index_line(a, pages, first, 1, visible)};
 #pragma unroll 1
     for (u32 pass = first_pass(); pass < 2; pass++) {
         if (pass) {
@@ -111,33 +114,34 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(co
             // Not before: what follows may rely on all that was waited for here, and has to wait for the choice alone.
             invite();
         }
+        u32 heads = pass ? a.heads : 0, head = first_head;
+        float4 v[1] = {query_values(a, r, head, heads)};
+        float weight = query_weight(a, r, head, heads);
         IndexLines raw = {};
-        if (pass && first < visible) fetch_lines(a, pages, first, visible, raw);
-        // The warps that are last to have index rows are first to have heads.
+        if (pass && first < visible) fetch_line(lines[0], INDEX_DIM, 0, raw), fetch_line(lines[1], INDEX_DIM, 1, raw);
 #pragma unroll 1
-        for (u32 head = (blockDim.x / 32 - 1 - warp) * blocks + rank; head < eights * 8; head += blockDim.x / 32 * blocks) {
-            bool live = head < a.heads;
-            u64 at = (u64)r * a.heads + head;
-            float4 v[1] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
-            float weight = 0.0f, scale[1];
+        while (head < eights * 8) {
             u32 code[1];
-            if (pass && live) v[0] = *(const float4 *)(a.queries + at * INDEX_DIM + 4 * lane);
-            if (pass && head < a.heads) weight = __fmul_rn(a.weights[at], a.scale);
+            float scale[1];
             round_heads<1>(v, turns, INDEX_DIM, code, scale);
+            bool live = head < a.heads;
             post_head(q, head, live ? code[0] : 0, live ? scale[0] : 0.0f, weight, pass ? blocks : 0, &m.query_box);
+            head += blockDim.x / 32 * blocks;
+            v[0] = query_values(a, r, head, heads), weight = query_weight(a, r, head, heads);
         }
-        // All of them: a block may not end before what is sent to it has come.
-        if (pass) wait_for(&m.query_box);
 #pragma unroll 1
         for (u32 line = first; line < visible; line += step) {
             int codes[4][4];
             float row_scales[2][4], score[2];
             decode_lines(raw, codes, row_scales);
             if (pass && line + step < visible) fetch_lines(a, pages, line + step, visible, raw);
+            if (pass && line == first) wait_for(&m.query_box);
             score_lines(q, eights, INDEX_DIM / 32, codes, row_scales, score);
             post_scores(scores, line, score, pass, &m.scores_box);
             if (!pass) break;
         }
+        // A block may not end before what is sent to it has come.
+        if (pass && first >= visible) wait_for(&m.query_box);
         if (rank) continue;
         __syncthreads();
         if (pass) wait_for(&m.scores_box);
