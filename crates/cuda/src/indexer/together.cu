@@ -20,17 +20,18 @@ struct IndexShared {
 // The host knows it too.
 static_assert(sizeof(IndexShared) == 8512, "shared memory of the choice");
 
-// Scores in shared memory: behind eight fours there is a gap, so that threads that look after neighbouring rows
-// find theirs in different banks.
+// Scores in shared memory, as numbers of their order: behind eight fours there is a gap, so that threads that look
+// after neighbouring rows find theirs in different banks. Behind the last there are zeros up to a whole four, which
+// no score is less than.
 struct NearScores {
-    float4 *fours;
+    uint4 *fours;
 
-    __device__ __forceinline__ float4 *place(u32 first) const { return fours + first / 4 + first / 32; }
+    __device__ __forceinline__ uint4 *place(u32 first) const { return fours + first / 4 + first / 32; }
 };
 
-__device__ __forceinline__ float4 four_scores(NearScores scores, u32 first) { return *scores.place(first); }
+__device__ __forceinline__ uint4 four_ordered(NearScores scores, u32 first) { return *scores.place(first); }
 
-// What a thread reads of them each time.
+// What a thread reads of them each time: whole fours.
 struct ReadNear {
     NearScores scores;
     u32 begin, count;
@@ -40,11 +41,8 @@ struct ReadNear {
     template <class Body> __device__ __forceinline__ void each(Body body) const {
 #pragma unroll 1
         for (u32 i = 0; i < count; i += 4) {
-            float4 four = four_scores(scores, begin + i);
-            float score[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-            for (u32 e = 0; e < 4; e++)
-                if (i + e < count) body(i + e, ordered(score[e]));
+            uint4 four = four_ordered(scores, begin + i);
+            body(i, four.x), body(i + 1, four.y), body(i + 2, four.z), body(i + 3, four.w);
         }
     }
 };
@@ -65,13 +63,13 @@ __device__ __forceinline__ void post_head(const IndexQuery &q, u32 head, u32 cod
 
 // Sends the scores of sixteen index rows to the first block, four to a letter. A lane's neighbours have the same
 // two scores, of rows that are eight apart.
-__device__ __forceinline__ void post_scores(NearScores scores, u32 first, const float (&score)[2], bool sends, const u64 *box) {
-    u32 lane = threadIdx.x % 32;
-    float own = lane % 2 ? score[1] : score[0], four[4];
+__device__ __forceinline__ void post_scores(NearScores scores, u32 first, u32 visible, const float (&score)[2], bool sends, const u64 *box) {
+    u32 lane = threadIdx.x % 32, own = first + lane / 4 + lane % 2 * 8 < visible ? ordered(lane % 2 ? score[1] : score[0]) : 0;
+    float four[4];
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
         u32 row = lane % 4 * 4 + i;
-        four[i] = __shfl_sync(FULL, own, row % 8 * 4 + row / 8);
+        four[i] = __uint_as_float(__shfl_sync(FULL, own, row % 8 * 4 + row / 8));
     }
     if (sends && lane < 4) post(0, (const float *)scores.place(first + 4 * lane), make_float4(four[0], four[1], four[2], four[3]), box);
 }
@@ -90,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(co
     q.codes = (uint2 *)(&m + 1);
     q.scales = (float4 *)(q.codes + eights * 128);
     q.weights = (float *)(q.scales + eights * 8);
-    NearScores scores{(float4 *)(q.weights + eights * 8)};
+    NearScores scores{(uint4 *)(q.weights + eights * 8)};
     // A warp's first sixteen index rows, and how far it is to its next.
     u32 first = (warp * blocks + rank) * 16, step = blockDim.x / 32 * blocks * 16;
     // The warps that are last to have index rows are first to have heads.
@@ -137,7 +135,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(co
             if (pass && line + step < visible) fetch_lines(a, pages, line + step, visible, raw);
             if (pass && line == first) wait_for(&m.query_box);
             score_lines(q, eights, INDEX_DIM / 32, codes, row_scales, score);
-            post_scores(scores, line, score, pass, &m.scores_box);
+            post_scores(scores, line, visible, score, pass, &m.scores_box);
             if (!pass) break;
         }
         // A block may not end before what is sent to it has come.
@@ -145,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) index_together(co
         if (rank) continue;
         __syncthreads();
         if (pass) wait_for(&m.scores_box);
-        u32 seen = pass ? visible : 0, wanted = a.top_k, *chosen = args.chosen + (u64)r * wanted;
+        u32 seen = pass ? (visible + 3) / 4 * 4 : 0, wanted = a.top_k, *chosen = args.chosen + (u64)r * wanted;
         if (visible <= 4 * blockDim.x)
             choose_top<HeldScores<1>>(m.top, scores, seen, 4, wanted, chosen);
         else

@@ -20,8 +20,11 @@ __device__ __forceinline__ u32 ordered(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// Four scores from the `first`th on; there are other ways for them to lie (`together.cu`).
-__device__ __forceinline__ float4 four_scores(const float *scores, u32 first) { return *(const float4 *)(scores + first); }
+// Four of them from the `first`th on; there are other ways for them to lie (`together.cu`).
+__device__ __forceinline__ uint4 four_ordered(const float *scores, u32 first) {
+    float4 v = *(const float4 *)(scores + first);
+    return make_uint4(ordered(v.x), ordered(v.y), ordered(v.z), ordered(v.w));
+}
 
 // A thread's scores, as numbers of their order: in registers.
 template <u32 QUADS> struct HeldScores {
@@ -31,8 +34,8 @@ template <u32 QUADS> struct HeldScores {
 #pragma unroll
         for (u32 i = 0; i < QUADS; i++) {
             // There is room beyond the last score; what lies there is not counted.
-            float4 v = 4 * i < count ? four_scores(scores, begin + 4 * i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            held[4 * i] = ordered(v.x), held[4 * i + 1] = ordered(v.y), held[4 * i + 2] = ordered(v.z), held[4 * i + 3] = ordered(v.w);
+            uint4 v = 4 * i < count ? four_ordered(scores, begin + 4 * i) : make_uint4(0, 0, 0, 0);
+            held[4 * i] = v.x, held[4 * i + 1] = v.y, held[4 * i + 2] = v.z, held[4 * i + 3] = v.w;
         }
     }
 
