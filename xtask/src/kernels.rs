@@ -34,6 +34,7 @@ const HOT: &[&str] = &[
     "index_scores",
     "index_scores_tensor",
     "index_top",
+    "index_together",
     "keep_rows",
     "settle_rows",
     "half_products_1",

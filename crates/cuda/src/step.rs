@@ -55,6 +55,7 @@ pub struct Step {
     recordings: Recordings,
     way: hyper::Way,
     together: attend::tensor::Together,
+    choose_together: indexer::together::Together,
     /// Rows of the longest slice of a round.
     slice: usize,
     fast: bool,
@@ -110,6 +111,7 @@ impl Step {
             recordings: Recordings::default(),
             way: hyper::prepare(device, kernels, config.hidden)?,
             together,
+            choose_together: indexer::together::prepare(device, kernels, index.heads)?,
             slice: room.slice,
             fast,
         })
@@ -245,6 +247,7 @@ impl Step {
             scores: self.scores.address(),
             way: self.way,
             together: self.together,
+            choose_together: self.choose_together,
             fast: self.fast,
         };
         let save = SaveArgs {
@@ -285,6 +288,7 @@ struct Launches<'a> {
     scores: u64,
     way: hyper::Way,
     together: attend::tensor::Together,
+    choose_together: indexer::together::Together,
     fast: bool,
 }
 

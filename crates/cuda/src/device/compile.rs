@@ -26,6 +26,7 @@ pub const KERNEL_SOURCE: &str = concat!(
     include_str!("../attend/tensor.cu"),
     include_str!("../attend/together.cu"),
     include_str!("../indexer/tensor.cu"),
+    include_str!("../indexer/together.cu"),
     include_str!("../experts/kernel.cu"),
     include_str!("../tensor/codes.cuh"),
     include_str!("../tensor/pipe.cuh"),

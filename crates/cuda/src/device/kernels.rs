@@ -55,6 +55,7 @@ kernels! {
     IndexScoresPlain = "index_scores_plain",
     IndexScoresTensor = "index_scores_tensor",
     IndexTop = "index_top",
+    IndexTogether = "index_together",
     AttendParts = "attend_parts",
     AttendJoin = "attend_join",
     AttendTogether = "attend_together",

@@ -3,6 +3,7 @@
 pub mod tensor;
 #[cfg(test)]
 mod tests;
+pub mod together;
 
 use crate::{
     device::{Args, Device, Kernel, Kernels},

@@ -1,11 +1,11 @@
-//! Scores on tensor cores against `f64`, the same row alone and in company, and the choice of rows
-//! against a sort.
+//! Scores on tensor cores against `f64`, the same row alone and in company, the choice of rows against a
+//! sort, and both in one launch against both in two.
 
 use ds4_quant::{IndexRow, fp4_round_trip, hadamard};
 
-use super::{ScoreArgs, TopArgs, choose, tensor::score};
+use super::{ScoreArgs, TopArgs, choose, tensor::score, together};
 use crate::{
-    device::{Device, Kernels, testing::on_the_card},
+    device::{Buffer, Device, Kernels, testing::on_the_card},
     pages::PAGE_TOKENS,
     rows::RowFormat,
 };
@@ -36,64 +36,99 @@ fn told(first: usize, table: u64) -> Vec<u8> {
     (first..first + ROWS).flat_map(row).collect()
 }
 
-fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, heads: usize) {
-    let (mut state, first) = (dim as u64, 3000);
-    let visible = (first + ROWS) / 4;
-    let layout = IndexRow::new(dim).unwrap();
-    let stride = layout.bytes().next_multiple_of(4);
-    let (mut packed, mut rows) = (Vec::new(), Vec::new());
-    for _ in 0..visible {
-        let (mut row, mut left) = (vec![0; layout.bytes()], vec![0.0f32; dim]);
-        layout.pack(&noise(&mut state, dim), &mut row).unwrap();
-        layout.unpack(&row, &mut left).unwrap();
-        row.resize(stride, 0);
-        packed.push(row);
-        rows.push(left);
-    }
-    let pages: Vec<_> = packed
-        .chunks(PAGE_TOKENS / 4)
-        .map(|rows| device.upload(&rows.concat(), "a page").unwrap())
-        .collect();
-    let addresses: Vec<u64> =
-        (0..64).map(|i| pages.get(i).map_or(0, |page| page.address())).collect();
-    let table = device.upload(&addresses, "pages").unwrap();
-    let queries = noise(&mut state, ROWS * heads * dim);
-    let weights = noise(&mut state, ROWS * heads);
-    let angles = noise(&mut state, ROWS * 4 * rope / 2);
-    let turns: Vec<f32> = angles.iter().flat_map(|x| [(3.0 * x).cos(), (3.0 * x).sin()]).collect();
-    let [on_rows, on_turns, on_queries, on_weights] =
-        [told(first, table.address()), bytes(&turns), bytes(&queries), bytes(&weights)]
+/// Queries and index rows on the card, and what scoring kernels are told of them.
+struct Laid {
+    /// What is left of the index rows' values.
+    rows: Vec<Vec<f32>>,
+    queries: Vec<f32>,
+    weights: Vec<f32>,
+    turns: Vec<f32>,
+    args: ScoreArgs,
+    scores: Buffer,
+    /// What else lies on the card.
+    _kept: Vec<Buffer>,
+}
+
+impl Laid {
+    /// For `ROWS` rows from position `first` on. `spoil` may change what lies on the card: each packed index
+    /// row, and the queries.
+    fn new(
+        device: &Device,
+        (dim, rope, heads): (usize, usize, usize),
+        (first, top_k): (usize, usize),
+        spoil: impl Fn(&mut [Vec<u8>], &mut [f32]),
+    ) -> Laid {
+        let mut state = dim as u64;
+        let visible = (first + ROWS) / 4;
+        let layout = IndexRow::new(dim).unwrap();
+        let stride = layout.bytes().next_multiple_of(4);
+        let (mut packed, mut rows) = (Vec::new(), Vec::new());
+        for _ in 0..visible {
+            let (mut row, mut left) = (vec![0; layout.bytes()], vec![0.0f32; dim]);
+            layout.pack(&noise(&mut state, dim), &mut row).unwrap();
+            layout.unpack(&row, &mut left).unwrap();
+            row.resize(stride, 0);
+            packed.push(row);
+            rows.push(left);
+        }
+        let mut queries = noise(&mut state, ROWS * heads * dim);
+        let weights = noise(&mut state, ROWS * heads);
+        let angles = noise(&mut state, ROWS * 4 * rope / 2);
+        let turns: Vec<f32> =
+            angles.iter().flat_map(|x| [(3.0 * x).cos(), (3.0 * x).sin()]).collect();
+        spoil(&mut packed, &mut queries);
+        let mut kept: Vec<_> = packed
+            .chunks(PAGE_TOKENS / 4)
+            .map(|rows| device.upload(&rows.concat(), "a page").unwrap())
+            .collect();
+        let addresses: Vec<u64> =
+            (0..64).map(|i| kept.get(i).map_or(0, |page| page.address())).collect();
+        let table = device.upload(&addresses, "pages").unwrap();
+        let lists = [told(first, table.address()), bytes(&turns), bytes(&queries), bytes(&weights)]
             .map(|bytes| device.upload(&bytes, "a test").unwrap());
-    let capacity = visible.next_power_of_two();
-    let scores = device.alloc(4 * ROWS * capacity, "scores").unwrap();
-    let args = ScoreArgs {
-        rows: on_rows.address(),
-        turns: on_turns.address(),
-        queries: on_queries.address(),
-        codes: 0,
-        scales: 0,
-        weights: on_weights.address(),
-        scores: scores.address(),
-        format: RowFormat {
-            plain: 0,
-            values: dim as u32,
-            rope: rope as u32,
-            bytes: stride as u32,
-            ..RowFormat::default()
-        },
-        row_at: 0,
-        heads: heads as u32,
-        capacity: capacity as u32,
-        top_k: 8,
-        first: 0,
-        turn: 1,
-        scale: SCALE,
-        lines: 0,
-        unused: 0,
-    };
+        let [on_rows, on_turns, on_queries, on_weights] = [0, 1, 2, 3].map(|i| lists[i].address());
+        let capacity = visible.next_power_of_two().max(32);
+        let scores = device.alloc(4 * ROWS * capacity, "scores").unwrap();
+        let args = ScoreArgs {
+            rows: on_rows,
+            turns: on_turns,
+            queries: on_queries,
+            codes: 0,
+            scales: 0,
+            weights: on_weights,
+            scores: scores.address(),
+            format: RowFormat {
+                plain: 0,
+                values: dim as u32,
+                rope: rope as u32,
+                bytes: stride as u32,
+                ..RowFormat::default()
+            },
+            row_at: 0,
+            heads: heads as u32,
+            capacity: capacity as u32,
+            top_k: top_k as u32,
+            first: 0,
+            turn: 1,
+            scale: SCALE,
+            lines: 0,
+            unused: 0,
+        };
+        kept.extend(lists);
+        kept.push(table);
+        Laid { rows, queries, weights, turns, args, scores, _kept: kept }
+    }
+}
+
+fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, heads: usize) {
+    let first = 3000;
+    let laid = Laid::new(device, (dim, rope, heads), (first, 8), |_, _| ());
+    let Laid { rows, queries, weights, turns, scores, .. } = &laid;
+    let args = laid.args;
+    let capacity = args.capacity as usize;
     score(device, kernels, ROWS, &args).unwrap();
     let mut found = vec![0.0f32; ROWS * capacity];
-    device.read(&scores, 0, &mut found).unwrap();
+    device.read(scores, 0, &mut found).unwrap();
     for (r, found) in found.chunks(capacity).enumerate() {
         let turns = &turns[(4 * r + 1) * rope..][..rope];
         let heads: Vec<(Vec<f32>, f64)> = (0..heads)
@@ -124,7 +159,7 @@ fn check_scores(device: &Device, kernels: &Kernels, dim: usize, rope: usize, hea
         score(device, kernels, 1, &alone).unwrap();
         let seen = (first + r + 1) / 4;
         let mut again = vec![0.0f32; seen];
-        device.read(&scores, 0, &mut again).unwrap();
+        device.read(scores, 0, &mut again).unwrap();
         assert_eq!(again, found[r * capacity..][..seen], "{dim}: company changes a score");
     }
 }
@@ -178,5 +213,107 @@ fn the_best_rows_are_chosen_and_of_equals_the_first() {
         for (visible, top_k) in [(9, 8), (600, 512), (8193, 512), (32768, 1024), (40000, 512)] {
             (0..4).for_each(|kind| check_choice(device, kernels, visible, top_k, kind));
         }
+    });
+}
+
+/// What is in place of what nobody has chosen.
+const NOT_CHOSEN: u32 = 0xabcd_ef01;
+
+/// Lets `rows` rows choose in one launch and in two; whether there was such a launch.
+fn check_together(device: &Device, kernels: &Kernels, laid: &Laid, rows: usize) -> bool {
+    let (args, top_k) = (laid.args, laid.args.top_k as usize);
+    let way = together::prepare(device, kernels, args.heads as usize).unwrap();
+    let nothing = vec![NOT_CHOSEN; ROWS * top_k];
+    let [one, two] = [(); 2].map(|()| device.upload(&nothing, "chosen").unwrap());
+    if !together::choose(device, kernels, way, rows, &args, one.address()).unwrap() {
+        return false;
+    }
+    let top = TopArgs {
+        rows: args.rows,
+        scores: args.scores,
+        chosen: two.address(),
+        capacity: args.capacity,
+        top_k: args.top_k,
+        first: args.first,
+        unused: 0,
+    };
+    score(device, kernels, rows, &args).unwrap();
+    choose(device, kernels, rows, &top).unwrap();
+    let [mut found, mut sought] = [(); 2].map(|()| nothing.clone());
+    device.read(&one, 0, &mut found).unwrap();
+    device.read(&two, 0, &mut sought).unwrap();
+    for (r, (found, sought)) in found.chunks(top_k).zip(sought.chunks(top_k)).enumerate() {
+        assert!(found == sought, "row {r} of {rows}, {} scores, {top_k} wanted", args.capacity);
+    }
+    true
+}
+
+const HEADS: (usize, usize, usize) = (128, 64, 64);
+
+/// Changes index rows and queries before they go to the card.
+type Spoil = fn(&mut [Vec<u8>], &mut [f32]);
+
+#[test]
+fn one_launch_chooses_what_two_do() {
+    on_the_card(|device, kernels| {
+        // At the edges of what there is to choose from, of instructions, warps, blocks, clusters and pages.
+        let sizes = [
+            9, 16, 17, 18, 128, 129, 513, 544, 1023, 1024, 1025, 2048, 2049, 8192, 8193, 12345,
+            16384,
+        ];
+        for visible in sizes {
+            let top_k = if visible > 512 { 512 } else { 8 };
+            // The first two rows see one less.
+            let laid = Laid::new(device, HEADS, (4 * visible - 3, top_k), |_, _| ());
+            for rows in [1, 2, 3, 4] {
+                let done = check_together(device, kernels, &laid, rows);
+                // Clusters of eight blocks there are wherever there are clusters.
+                assert!(done || visible > 8192 || device.info().capability < 90, "{visible}");
+            }
+            assert!(!check_together(device, kernels, &laid, ROWS), "rows are too many");
+        }
+    });
+}
+
+#[test]
+fn one_launch_keeps_the_order_of_equals_and_of_what_is_no_number() {
+    on_the_card(|device, kernels| {
+        let spoil: [Spoil; 4] = [
+            // All rows are one of three.
+            |rows, _| (3..rows.len()).for_each(|i| rows[i] = rows[i * i % 7 % 3].clone()),
+            // Some rows have scales that are no numbers.
+            |rows, _| rows.iter_mut().step_by(5).for_each(|row| row[66] = 255),
+            // So have the first row's queries of some heads, and all of the second's.
+            |_, queries| {
+                queries[..20 * 128].iter_mut().step_by(7).for_each(|x| *x = f32::INFINITY);
+                queries[64 * 128..2 * 64 * 128].fill(f32::NAN);
+            },
+            |_, queries| queries.fill(0.0),
+        ];
+        for spoil in spoil {
+            for visible in [40, 600, 3000] {
+                let laid = Laid::new(device, HEADS, (4 * visible - 1, visible / 2), spoil);
+                check_together(device, kernels, &laid, 2);
+            }
+        }
+    });
+}
+
+#[test]
+fn one_launch_writes_nothing_where_there_is_nothing_to_choose() {
+    on_the_card(|device, kernels| {
+        // The first rows see no more than they may attend to, the last ones one more.
+        for first in [4 * 512, 4 * 512 + 2] {
+            let laid = Laid::new(device, HEADS, (first, 512), |_, _| ());
+            check_together(device, kernels, &laid, 4);
+        }
+    });
+}
+
+#[test]
+fn other_shapes_choose_in_two_launches() {
+    on_the_card(|device, kernels| {
+        let laid = Laid::new(device, (64, 16, 12), (3000, 8), |_, _| ());
+        assert!(!check_together(device, kernels, &laid, 1));
     });
 }

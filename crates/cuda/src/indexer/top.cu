@@ -20,16 +20,22 @@ __device__ __forceinline__ u32 ordered(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// Four of them from the `first`th on; there are other ways for them to lie (`together.cu`).
+__device__ __forceinline__ uint4 four_ordered(const float *scores, u32 first) {
+    float4 v = *(const float4 *)(scores + first);
+    return make_uint4(ordered(v.x), ordered(v.y), ordered(v.z), ordered(v.w));
+}
+
 // A thread's scores, as numbers of their order: in registers.
 template <u32 QUADS> struct HeldScores {
     u32 begin, count, held[4 * QUADS];
 
-    __device__ __forceinline__ HeldScores(const float *scores, u32 begin, u32 end) : begin(begin), count(end - begin) {
+    template <class From> __device__ __forceinline__ HeldScores(From scores, u32 begin, u32 end) : begin(begin), count(end - begin) {
 #pragma unroll
         for (u32 i = 0; i < QUADS; i++) {
             // There is room beyond the last score; what lies there is not counted.
-            float4 v = 4 * i < count ? *(const float4 *)(scores + begin + 4 * i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            held[4 * i] = ordered(v.x), held[4 * i + 1] = ordered(v.y), held[4 * i + 2] = ordered(v.z), held[4 * i + 3] = ordered(v.w);
+            uint4 v = 4 * i < count ? four_ordered(scores, begin + 4 * i) : make_uint4(0, 0, 0, 0);
+            held[4 * i] = v.x, held[4 * i + 1] = v.y, held[4 * i + 2] = v.z, held[4 * i + 3] = v.w;
         }
     }
 
@@ -111,7 +117,7 @@ __device__ __forceinline__ void find_digit(TopShared &m, u32 prefix, u32 width, 
 }
 
 // A thread looks after `each` rows.
-template <class Scores> __device__ __forceinline__ void choose_top(TopShared &m, const float *scores, u32 visible, u32 each, u32 wanted, u32 *chosen) {
+template <class Scores, class From> __device__ __forceinline__ void choose_top(TopShared &m, From scores, u32 visible, u32 each, u32 wanted, u32 *chosen) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     Scores mine(scores, min(threadIdx.x * each, visible), min((threadIdx.x + 1) * each, visible));
     // Until all of a score's bits have been looked at, or all scores that begin like the threshold are wanted.

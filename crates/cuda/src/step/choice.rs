@@ -82,6 +82,12 @@ impl Launches<'_> {
             lines: 0,
             unused: 0,
         };
+        let (device, kernels, together) = (self.device, self.kernels, self.choose_together);
+        if self.fast
+            && indexer::together::choose(device, kernels, together, count, &score, s.chosen)?
+        {
+            return Ok(());
+        }
         if self.fast && format.plain == 0 {
             indexer::tensor::score(self.device, self.kernels, count, &score)?;
         } else {
