@@ -211,9 +211,8 @@ impl Kernels {
                 says: format!("it has {size} bytes"),
             });
         }
-        device.finish()?;
         // SAFETY: the global has room for the grid.
-        unsafe { result::memcpy_htod_sync(address, &grid) }.map_err(driver("copying to the GPU"))
+        unsafe { device.write_at(address, &grid) }
     }
 }
 

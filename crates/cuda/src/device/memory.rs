@@ -126,10 +126,20 @@ impl Device {
     /// Copies values to the card and waits for it.
     pub fn write<T: Words>(&self, to: &Buffer, at: usize, values: &[T]) -> Result<(), CudaError> {
         check(at, size_of_val(values), to.len)?;
-        self.finish()?;
-        // SAFETY: the range is inside the buffer, and the copy has ended when this returns.
-        unsafe { result::memcpy_htod_sync(to.address + at as u64, values) }
-            .map_err(driver("copying to the GPU"))
+        // SAFETY: the range is inside the buffer.
+        unsafe { self.write_at(to.address + at as u64, values) }
+    }
+
+    /// The same to an address. On the stream: a copy that the driver calls synchronous returns when it has read ordinary
+    /// memory, and may reach the card behind kernels of a stream that does not wait for it.
+    ///
+    /// # Safety
+    /// There must be room at the address.
+    pub unsafe fn write_at<T: Words>(&self, to: u64, values: &[T]) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise; the values are borrowed until the copy has ended.
+        unsafe { result::memcpy_htod_async(to, values, self.stream) }
+            .map_err(driver("copying to the GPU"))?;
+        self.finish()
     }
 
     /// Copies values from the card, after all work of the stream.
