@@ -1,5 +1,5 @@
 // The experts of several rows where each has but a few of them, and where its format is known: all warps of the
-// card are there at once, and each walks over strips of weights on its own, so that the next strip's come while
+// card are there at once, and each takes strips of weights on its own, so that the next strip's come while
 // one is multiplied, whichever expert it belongs to. A warp takes two strips at a time, which meet the same
 // columns: of gate and of up, or two neighbours of an output matrix. It adds up the segments itself.
 
@@ -27,7 +27,7 @@ struct ItemVectors {
 
 // Where a block keeps what all rows have chosen while it lists the items; later it has the warps' pieces there.
 struct Desk {
-    u32 experts[MOST_CHOICES];
+    u32 experts[MOST_CHOICES]; // to a whole number of 32, behind them none
     u32 others[MOST_CHOICES]; // the next of the same expert, ten bits for each, above them how many with the choice itself
     float weights[MOST_CHOICES];
     u32 leaders[MOST_CHOICES / 32];
@@ -49,15 +49,26 @@ struct ItemList {
 __device__ __forceinline__ void list_items(const HalfExpertsArgs &a, bool of_rows, ItemList &list) {
     Desk &desk = *(Desk *)list.behind(a);
     u32 used = a.e.used, choices = a.rows * used, lane = threadIdx.x % 32;
-    for (u32 c = threadIdx.x; c < choices; c += blockDim.x) desk.experts[c] = __ldcg(a.e.picked + c), desk.weights[c] = __ldcg(a.e.weights + c);
+    for (u32 c = threadIdx.x; c < (choices + 31) / 32 * 32; c += blockDim.x) {
+        bool one = c < choices;
+        desk.experts[c] = one ? __ldcg(a.e.picked + c) : ~0u, desk.weights[c] = one ? __ldcg(a.e.weights + c) : 0.0f;
+    }
     __syncthreads();
     for (u32 first = threadIdx.x - lane; first < choices; first += blockDim.x) {
-        u32 c = first + lane, expert = c < choices ? desk.experts[c] : 0, before = 0, members = 1, others = 0;
-#pragma unroll 4
-        for (u32 o = 0; o < choices; o++) {
-            bool same = desk.experts[o] == expert;
-            before += same && o < c;
-            if (same && o > c && members < ITEM_VECTORS) others |= o << 10 * (members - 1), members++;
+        u32 c = first + lane, expert = desk.experts[c], before = 0, members = 1, others = 0;
+        for (u32 part = 0; part < choices; part += 32) {
+            u32 same = 0; // a bit for each of 32 choices
+#pragma unroll
+            for (u32 i = 0; i < 32; i += 4) {
+                uint4 four = *(const uint4 *)(desk.experts + part + i);
+#pragma unroll
+                for (u32 k = 0; k < 4; k++)
+                    if (word(four, k) == expert) same |= 1u << (i + k);
+            }
+            u32 earlier = part < first ? FULL : part > first ? 0 : (1u << lane) - 1;
+            before += __popc(same & earlier);
+            if (part == first) same &= ~(1u << lane);
+            for (same &= ~earlier; same && members < ITEM_VECTORS; same &= same - 1) others |= (part + __ffs(same) - 1) << 10 * (members - 1), members++;
         }
         if (c < choices) desk.others[c] = members << 30 | others;
         u32 leaders = __ballot_sync(FULL, c < choices && before % ITEM_VECTORS == 0);
@@ -207,6 +218,7 @@ template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
 struct Iq2Which {
     uint2 eights[256][16];
     __device__ __forceinline__ void fill() {
+#pragma unroll 8
         for (u32 i = threadIdx.x; i < 256 * 16; i += blockDim.x) {
             u64 bytes = IQ2_XXS_GRID[i / 16];
             eights[i / 16][i % 16] = make_uint2(picks((u32)bytes), picks((u32)(bytes >> 32)));
