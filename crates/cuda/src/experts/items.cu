@@ -1,15 +1,15 @@
 // The experts of several rows where each has but a few of them, and where its format is known: all warps of the
-// card are there at once, and each walks over strips of weights on its own, so that the next strip's come while
+// card are there at once, and each takes strips of weights on its own, so that the next strip's come while
 // one is multiplied, whichever expert it belongs to. A warp takes two strips at a time, which meet the same
 // columns: of gate and of up, or two neighbours of an output matrix. It adds up the segments itself.
 
 // Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for. Where
-// there is little shared memory, only some have room.
+// there is little shared memory, only some have room, and one table of IQ2_XXS.
 static const u32 ITEM_WARPS_IN = 20;
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200
-static const u32 ITEM_WARPS_OUT = 24;
+static const u32 ITEM_WARPS_OUT = 24, ITEM_TABLES = 2;
 #else
-static const u32 ITEM_WARPS_OUT = 16;
+static const u32 ITEM_WARPS_OUT = 16, ITEM_TABLES = 1;
 #endif
 
 // ------------------------------------------------------------------ which vectors share an expert
@@ -27,25 +27,48 @@ struct ItemVectors {
 
 // Where a block keeps what all rows have chosen while it lists the items; later it has the warps' pieces there.
 struct Desk {
-    u32 experts[MOST_CHOICES];
+    u32 experts[MOST_CHOICES]; // to a whole number of 32, behind them none
     u32 others[MOST_CHOICES]; // the next of the same expert, ten bits for each, above them how many with the choice itself
     float weights[MOST_CHOICES];
     u32 leaders[MOST_CHOICES / 32];
 };
 
+// How many items there may be.
+__device__ __forceinline__ u32 most_items(const HalfExpertsArgs &a) { return a.rows * a.e.used; }
+
+// What the warps of a block share.
+struct ItemList {
+    u32 count, taken; // pairs of strips that warps have taken
+    u32 unused[2];
+    __device__ __forceinline__ ItemVectors *items() { return (ItemVectors *)(this + 1); }
+    __device__ __forceinline__ u8 *behind(const HalfExpertsArgs &a) { return (u8 *)(items() + most_items(a)); }
+};
+
 // Lists the items in shared memory, whose vectors are those of rows or of pairs: every third choice of an expert leads
 // one. Each block does this for itself, and all come to the same. Every thread of the block must call this.
-__device__ __forceinline__ u32 list_items(const HalfExpertsArgs &a, bool of_rows, Desk &desk, ItemVectors *list) {
+__device__ __forceinline__ void list_items(const HalfExpertsArgs &a, bool of_rows, ItemList &list) {
+    Desk &desk = *(Desk *)list.behind(a);
     u32 used = a.e.used, choices = a.rows * used, lane = threadIdx.x % 32;
-    for (u32 c = threadIdx.x; c < choices; c += blockDim.x) desk.experts[c] = __ldcg(a.e.picked + c), desk.weights[c] = __ldcg(a.e.weights + c);
+    for (u32 c = threadIdx.x; c < (choices + 31) / 32 * 32; c += blockDim.x) {
+        bool one = c < choices;
+        desk.experts[c] = one ? __ldcg(a.e.picked + c) : ~0u, desk.weights[c] = one ? __ldcg(a.e.weights + c) : 0.0f;
+    }
     __syncthreads();
     for (u32 first = threadIdx.x - lane; first < choices; first += blockDim.x) {
-        u32 c = first + lane, expert = c < choices ? desk.experts[c] : 0, before = 0, members = 1, others = 0;
-#pragma unroll 4
-        for (u32 o = 0; o < choices; o++) {
-            bool same = desk.experts[o] == expert;
-            before += same && o < c;
-            if (same && o > c && members < ITEM_VECTORS) others |= o << 10 * (members - 1), members++;
+        u32 c = first + lane, expert = desk.experts[c], before = 0, members = 1, others = 0;
+        for (u32 part = 0; part < choices; part += 32) {
+            u32 same = 0; // a bit for each of 32 choices
+#pragma unroll
+            for (u32 i = 0; i < 32; i += 4) {
+                uint4 four = *(const uint4 *)(desk.experts + part + i);
+#pragma unroll
+                for (u32 k = 0; k < 4; k++)
+                    if (word(four, k) == expert) same |= 1u << (i + k);
+            }
+            u32 earlier = part < first ? FULL : part > first ? 0 : (1u << lane) - 1;
+            before += __popc(same & earlier);
+            if (part == first) same &= ~(1u << lane);
+            for (same &= ~earlier; same && members < ITEM_VECTORS; same &= same - 1) others |= (part + __ffs(same) - 1) << 10 * (members - 1), members++;
         }
         if (c < choices) desk.others[c] = members << 30 | others;
         u32 leaders = __ballot_sync(FULL, c < choices && before % ITEM_VECTORS == 0);
@@ -61,31 +84,31 @@ __device__ __forceinline__ u32 list_items(const HalfExpertsArgs &a, bool of_rows
         u32 others = desk.others[c], vectors = others >> 30 << 30;
         for (u32 v = 0; v < vectors >> 30; v++) {
             u32 o = v == 0 ? c : others >> 10 * (v - 1) & 1023, r = o / used, pair = o + r;
-            list[at].pairs[v] = pair, list[at].weights[v] = desk.weights[o];
+            list.items()[at].pairs[v] = pair, list.items()[at].weights[v] = desk.weights[o];
             vectors |= (of_rows ? r : pair) << 10 * v;
         }
-        list[at].expert = desk.experts[c], list[at].vectors = vectors;
+        list.items()[at].expert = desk.experts[c], list.items()[at].vectors = vectors;
     }
+    if (threadIdx.x == 0) list.count = count, list.taken = 0;
     __syncthreads();
-    return count;
 }
-
-// How many items there may be.
-__device__ __forceinline__ u32 most_items(const HalfExpertsArgs &a) { return a.rows * a.e.used; }
 
 // ------------------------------------------------------------------ strips on their way
 
-// One pair of strips after another: the `step`th of all items' is the next. An item and its strip share a register.
-struct ItemWalk {
-    u32 at, strips, step;
-    __device__ __forceinline__ ItemWalk(u32 first, u32 strips, u32 step) : at(both(first, strips)), strips(strips), step(both(step, strips)) {}
-    __device__ __forceinline__ static u32 both(u32 n, u32 strips) { return n / strips << 16 | n % strips; }
-    __device__ __forceinline__ u32 item() const { return at >> 16; }
-    __device__ __forceinline__ u32 strip() const { return at & 0xffff; }
-    __device__ __forceinline__ void next() {
-        at += step;
-        if (strip() >= strips) at += 0x10000 - strips;
+// Which pair of strips of which item a warp takes next.
+struct ItemTask {
+    u32 both;
+    static const u32 NONE = ~0u;
+    // The block's next: who is quick takes more. Neighbours among the last go to different multiprocessors.
+    __device__ __forceinline__ static ItemTask take(ItemList &list, u32 strips) {
+        u32 k = 0;
+        if (threadIdx.x % 32 == 0) k = atomicAdd(&list.taken, 1);
+        u32 n = __shfl_sync(FULL, k, 0) * gridDim.x + blockIdx.x;
+        return {n < list.count * strips ? n / strips << 16 | n % strips : NONE};
     }
+    __device__ __forceinline__ bool none() const { return both == NONE; }
+    __device__ __forceinline__ u32 item() const { return both >> 16; }
+    __device__ __forceinline__ u32 strip() const { return both & 0xffff; }
 };
 
 // How a format's columns lie beside its tiles, and what a lane does with a block of 256 of them.
@@ -94,40 +117,44 @@ template <int F> struct ItemBlock;
 // What a warp has for its pieces; two times a tile of either strip, and behind them the vectors' columns.
 template <int F> constexpr u32 ITEM_SLOT = 2 * TILE_BYTES<F> + ITEM_VECTORS * ItemBlock<F>::line;
 
+__device__ __forceinline__ uint2 shared8(u32 at) {
+    uint2 v;
+    asm("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at));
+    return v;
+}
+
 // As `staged16`, for those lanes that need it.
 __device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
     asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
                  : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"((u32)needed));
 }
 
-// What a warp does with `count` items: `strip_of(expert, strip)` is where the first of two strips begins, the other
-// lies so many bytes `apart`; `x` are all vectors, which `ready` waits for; `done(item, strip, sums)` takes what has
-// come out.
+// What a warp does: `strip_of(expert, strip)` is where the first of two strips begins, the other lies so many bytes
+// `apart`; `x` are all vectors, which `ready` waits for; `done(item, strip, sums)` takes what has come out.
 template <int F, class StripOf, class Ready, class Done>
-__device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u32 strips, u32 blocks, u64 apart, const u16 *x, u32 room, u32 column, StripOf strip_of, Ready ready, Done done) {
-    u32 lane = threadIdx.x % 32, warps = blockDim.x / 32;
-    // Neighbours among the last strips go to different multiprocessors.
-    ItemWalk here(threadIdx.x / 32 * gridDim.x + blockIdx.x, strips, warps * gridDim.x), ahead = here;
-    u32 to = room + lane * 16, to_lines = room + 2 * TILE_BYTES<F> + ItemBlock<F>::place(8 * lane), left = 0, slot = 0, vectors = 0;
+__device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 blocks, u64 apart, const u16 *x, u32 room, ItemBlock<F> lanes, StripOf strip_of, Ready ready, Done done) {
+    u32 lane = threadIdx.x % 32, to = room + lane * 16, to_lines = room + 2 * TILE_BYTES<F> + ItemBlock<F>::place(8 * lane), left = 0, slot = 0, vectors = 0;
     const u8 *from = nullptr;
+    ItemTask ahead = {ItemTask::NONE};
     keep_at_hand(to), keep_at_hand(to_lines);
-    // Asks for the weights ahead, and says which columns belong to them: whose, and which.
-    struct Columns {
+    // A piece whose weights have been asked for, and the columns that belong to it: whose, and which.
+    struct Asked {
+        ItemTask task;
         u32 vectors, bytes;
     };
-    auto ask = [&](u32 slot) -> Columns {
+    auto ask = [&](u32 slot) -> Asked {
         if (left == 0) {
-            if (ahead.item() >= count) return {0, 0};
-            const ItemVectors &item = list[ahead.item()];
+            ahead = ItemTask::take(list, strips);
+            if (ahead.none()) return {ahead, 0, 0};
+            const ItemVectors &item = list.items()[ahead.item()];
             from = strip_of(item.expert, ahead.strip()) + lane * 16, vectors = item.vectors, left = blocks;
-            ahead.next();
         }
         ask_line<TILE_BYTES<F>>(to + slot, from);
         ask_line<TILE_BYTES<F>>(to + slot + TILE_BYTES<F>, from + apart);
         from += TILE_BYTES<F>;
-        return {vectors, (blocks - left--) * 512 + lane * 16};
+        return {ahead, vectors, (blocks - left--) * 512 + lane * 16};
     };
-    auto ask_columns = [&](const Columns &of, u32 slot) {
+    auto ask_columns = [&](const Asked &of, u32 slot) {
         auto ask_vector = [&](u32 v) { copy_further<0>(to_lines + slot + v * ItemBlock<F>::line, (const u8 *)x + ((of.vectors >> 10 * v & 1023) * (blocks * 512) + of.bytes)); };
         // Most have one vector.
         if (of.vectors >> 30 > 0) {
@@ -139,13 +166,15 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
         }
         copies_begun();
     };
-    Columns first = ask(0), second = ask(ITEM_SLOT<F>);
+    Asked first = ask(0), second = ask(ITEM_SLOT<F>);
     ready();
     ask_columns(first, 0);
     ask_columns(second, ITEM_SLOT<F>);
-    ItemBlock<F> lanes(room, column);
-    for (; here.item() < count; here.next()) {
-        lanes.needed = lane / 4 < list[here.item()].count();
+    // Of the pieces under way: whose they are.
+    ItemTask here = first.task, then = second.task;
+    while (!here.none()) {
+        ItemTask task = here;
+        lanes.needed = lane / 4 < list.items()[task.item()].count();
         float total[2][4] = {};
         u32 block = 0;
         do {
@@ -157,7 +186,9 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
                 __syncwarp();
                 lanes.multiply(slot, sum);
                 __syncwarp();
-                ask_columns(ask(slot), slot);
+                Asked asked = ask(slot);
+                ask_columns(asked, slot);
+                here = then, then = asked.task;
                 slot ^= ITEM_SLOT<F>;
             } while (++block < end);
 #pragma unroll
@@ -165,7 +196,7 @@ __device__ __forceinline__ void walk_items(const ItemVectors *list, u32 count, u
 #pragma unroll
                 for (int j = 0; j < 4; j++) total[m][j] += sum[m][j];
         } while (block < blocks);
-        done(list[here.item()], here.strip(), total);
+        done(list.items()[task.item()], task.strip(), total);
     }
 }
 
@@ -181,6 +212,22 @@ template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
     return two;
 }
 
+// Which of the three magnitudes of IQ2_XXS eight weights have, as `prmt` picks two of eight bytes: sixteen times over, so
+// that lanes that read together have banks of their own. Half as much is read as of `Iq2Table`, with more instructions: a
+// kernel that looks up as much in either has enough of both.
+struct Iq2Which {
+    uint2 eights[256][16];
+    __device__ __forceinline__ void fill() {
+#pragma unroll 8
+        for (u32 i = threadIdx.x; i < 256 * 16; i += blockDim.x) {
+            u64 bytes = IQ2_XXS_GRID[i / 16];
+            eights[i / 16][i % 16] = make_uint2(picks((u32)bytes), picks((u32)(bytes >> 32)));
+        }
+    }
+    // 8, 25 and 43 are 0, 1 and 2 times 16 and something; a half has two bytes.
+    __device__ __forceinline__ static u32 picks(u32 four) { return (four >> 4 & 0x03030303u) * 0x22 + 0x10101010u; }
+};
+
 template <> struct ItemBlock<IQ2_XXS> {
     static const u32 line = NEAR_LINE;
     __device__ __forceinline__ static u32 place(u32 column) { return Near::place(column); }
@@ -188,56 +235,79 @@ template <> struct ItemBlock<IQ2_XXS> {
     // 64 columns of a row, as `Codes` says, with the sizes of both sub-blocks in one pair.
     struct Row {
         uint4 q;
-        u32 sizes_of_both;
-        __device__ __forceinline__ Row(u32 codes, u32 sizes, u32 pick) {
+        u32 sizes;
+        __device__ __forceinline__ Row(u32 codes, u32 sizes_at, u32 pick) {
             q = staged16(codes);
-            uint2 scales = staged8(sizes);
-            sizes_of_both = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
+            uint2 scales = staged8(sizes_at);
+            sizes = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
         }
-        // Asks for the magnitudes of half a run. Of the word's bytes one is multiplied with the size of an entry.
-        __device__ __forceinline__ uint4 look(u32 half, u32 column) const {
+        // Where a table has what belongs to half a run. Of the word's bytes one is multiplied with the size of an entry.
+        __device__ __forceinline__ u32 entry(u32 half, u32 column) const {
+            static_assert(sizeof(Iq2Table) == 256 * 128 && sizeof(Iq2Which) == 256 * 128, "entries of one size");
             u32 at;
-            asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
-            return shared16(at);
+            asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"(128u << half % 4 * 8), "r"(column));
+            return at;
         }
-        __device__ __forceinline__ void weigh(u32 half, uint4 looked, u32 (&w)[4]) const {
-            u32 signs = half < 4 ? q.y : q.w, size = half < 4 ? twice<0>(sizes_of_both) : twice<1>(sizes_of_both);
+        __device__ __forceinline__ u32 size(u32 half) const { return half < 4 ? twice<0>(sizes) : twice<1>(sizes); }
+        __device__ __forceinline__ u32 with_signs(u32 value, u32 half, u32 k) const { return value ^ ((half < 4 ? q.y : q.w) << (15 - (half % 4 * 4 + k)) & 0x80008000u); }
+        __device__ __forceinline__ void weigh(u32 half, uint4 magnitudes, u32 (&w)[4]) const {
 #pragma unroll
-            for (u32 k = 0; k < 4; k++) w[k] = pair_mul(word(looked, k), size) ^ (signs << (15 - (half % 4 * 4 + k)) & 0x80008000u);
+            for (u32 k = 0; k < 4; k++) w[k] = with_signs(pair_mul(word(magnitudes, k), size(half)), half, k);
+        }
+        __device__ __forceinline__ void weigh(u32 half, uint2 which, u32 (&w)[4]) const {
+            u32 first = pair_mul(0x4e404800u, size(half)), last = pair_mul(0x51605160u, size(half)); // 8 and 25, 43
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) {
+                u32 value;
+                asm("prmt.b32 %0, %1, %2, %3;" : "=r"(value) : "r"(first), "r"(last), "r"((k < 2 ? which.x : which.y) >> k % 2 * 16));
+                w[k] = with_signs(value, half, k);
+            }
         }
     };
 
-    u32 codes, sizes, pick, column, runs[4];
+    u32 codes, sizes, pick, magnitudes, which, runs[4];
     // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
     bool needed;
     uint4 x;
 
-    __device__ __forceinline__ ItemBlock(u32 room, u32 column)
-        : codes(room + threadIdx.x % 32 * 16), sizes(room + 16 * Widths<IQ2_XXS>::codes + threadIdx.x % 32 / 4 * Widths<IQ2_XXS>::scales), pick(0x4040 + threadIdx.x % 4 * 0x0101), column(column), x{} {
+    __device__ __forceinline__ ItemBlock(u32 room, const Iq2Table *table)
+        : codes(room + threadIdx.x % 32 * 16), sizes(room + 16 * Widths<IQ2_XXS>::codes + threadIdx.x % 32 / 4 * Widths<IQ2_XXS>::scales), pick(0x4040 + threadIdx.x % 4 * 0x0101),
+          magnitudes(column_of(table)), which(shared_address(table + 1) + threadIdx.x % 16 * sizeof(uint2)), x{} {
         u32 vector = room + 2 * TILE_BYTES<IQ2_XXS> + threadIdx.x % 32 / 4 * line, first = place(Codes<IQ2_XXS>::start(0, threadIdx.x % 4));
 #pragma unroll
         for (u32 s = 0; s < 4; s++) runs[s] = vector + (first ^ place(Codes<IQ2_XXS>::start(s, 0)));
-        keep_at_hand(codes), keep_at_hand(sizes), keep_at_hand(this->column);
+        keep_at_hand(codes), keep_at_hand(sizes), keep_at_hand(magnitudes), keep_at_hand(which);
     }
 
+    // Half a run of the one strip and of the other in turn: what must be looked up is asked for while the other is
+    // multiplied.
     __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
-        const u32 F = IQ2_XXS, further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales;
+        const u32 other = TILE_BYTES<IQ2_XXS>, further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales;
         Row rows[2][2] = {{Row(codes + slot, sizes + slot, pick), Row(codes + slot + further, sizes + slot + sizes_further, pick)},
-                          {Row(codes + slot + TILE_BYTES<F>, sizes + slot + TILE_BYTES<F>, pick), Row(codes + slot + TILE_BYTES<F> + further, sizes + slot + TILE_BYTES<F> + sizes_further, pick)}};
-        uint4 looked[2][2];
-        looked[0][0] = rows[0][0].look(0, column), looked[0][1] = rows[0][1].look(0, column);
+                          {Row(codes + slot + other, sizes + slot + other, pick), Row(codes + slot + other + further, sizes + slot + other + sizes_further, pick)}};
+        uint4 upper[2], lower[2];
+        uint2 lower_which[2];
+        auto look = [&](u32 m, u32 half) {
+            upper[m] = shared16(rows[m][0].entry(half, magnitudes));
+            if (ITEM_TABLES > 1)
+                lower_which[m] = shared8(rows[m][1].entry(half, which));
+            else
+                lower[m] = shared16(rows[m][1].entry(half, magnitudes));
+        };
+        look(0, 0);
 #pragma unroll
         for (u32 i = 0; i < 16; i++) {
             u32 m = i % 2, half = i / 2;
             if (m == 0) staged16_if(x, runs[half / 2] + slot + half % 2 * 16, needed);
-            if (i < 15)
-#pragma unroll
-                for (u32 r = 0; r < 2; r++) looked[1 - m][r] = rows[1 - m][r].look((i + 1) / 2, column);
-            u32 w[2][4];
-#pragma unroll
-            for (u32 r = 0; r < 2; r++) rows[m][r].weigh(half, looked[m][r], w[r]);
-            mma(sum[m], w[0][0], w[1][0], w[0][1], w[1][1], x.x, x.y);
-            mma(sum[m], w[0][2], w[1][2], w[0][3], w[1][3], x.z, x.w);
+            if (i < 15) look(1 - m, (i + 1) / 2);
+            u32 a[4], b[4];
+            rows[m][0].weigh(half, upper[m], a);
+            if (ITEM_TABLES > 1)
+                rows[m][1].weigh(half, lower_which[m], b);
+            else
+                rows[m][1].weigh(half, lower[m], b);
+            mma(sum[m], a[0], b[0], a[1], b[1], x.x, x.y);
+            mma(sum[m], a[2], b[2], a[3], b[3], x.z, x.w);
         }
     }
 };
@@ -246,14 +316,14 @@ template <> struct ItemBlock<IQ2_XXS> {
 extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts_in_8_iq2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    ItemVectors *list = (ItemVectors *)behind_table(shared_memory, IQ2_XXS);
-    fill(*table);
+    Iq2Table *tables = (Iq2Table *)shared_memory;
+    ItemList &list = *(ItemList *)(tables + ITEM_TABLES);
+    fill(tables[0]);
+    if (ITEM_TABLES > 1) ((Iq2Which *)(tables + 1))->fill();
     await();
     invite(); // now, so that the next kernel's blocks know what has been chosen when they begin
-    Desk &desk = *(Desk *)(list + most_items(a));
-    u32 count = list_items(a, true, desk, list), blocks = e.hidden / 256;
-    u32 room = shared_address(&desk) + threadIdx.x / 32 * 2 * ITEM_SLOT<IQ2_XXS>;
+    list_items(a, true, list);
+    u32 blocks = e.hidden / 256, room = shared_address(list.behind(a)) + threadIdx.x / 32 * 2 * ITEM_SLOT<IQ2_XXS>;
     auto strip_of = [&](u32 expert, u32 strip) { return e.gate.first.codes + e.gate.codes_stride * expert + (u64)(strip * blocks) * TILE_BYTES<IQ2_XXS>; };
     auto done = [&](const ItemVectors &item, u32 strip, const float (&total)[2][4]) {
         const float scale = unscale(IQ2_XXS);
@@ -269,7 +339,7 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts
             }
         }
     };
-    walk_items<IQ2_XXS>(list, count, (e.inner + 15) / 16, blocks, e.up.first.codes - e.gate.first.codes, a.x, room, column_of(table), strip_of, [] {}, done);
+    walk_items<IQ2_XXS>(list, (e.inner + 15) / 16, blocks, e.up.first.codes - e.gate.first.codes, a.x, room, ItemBlock<IQ2_XXS>(room, tables), strip_of, [] {}, done);
 }
 
 // ------------------------------------------------------------------ the outputs
@@ -301,7 +371,7 @@ template <> struct ItemBlock<Q2_K> {
     bool needed;
     uint4 low, high;
 
-    __device__ __forceinline__ ItemBlock(u32 room, u32)
+    explicit __device__ __forceinline__ ItemBlock(u32 room)
         : codes(room + threadIdx.x % 32 * 16), meta(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + threadIdx.x % 4 / 2 * 8), sizes(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + 16),
           shift(threadIdx.x % 2 * 8), vector(room + 2 * TILE_BYTES<Q2_K> + threadIdx.x % 32 / 4 * line + place(Codes<Q2_K>::start(0, threadIdx.x % 4))), low{}, high{} {
         keep_at_hand(codes), keep_at_hand(meta), keep_at_hand(sizes), keep_at_hand(shift), keep_at_hand(vector);
@@ -334,10 +404,9 @@ template <> struct ItemBlock<Q2_K> {
 extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_experts_out_8_q2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     const ExpertsArgs &e = a.e;
-    ItemVectors *list = (ItemVectors *)shared_memory;
-    Desk &desk = *(Desk *)(list + most_items(a));
-    u32 count = list_items(a, false, desk, list), blocks = e.inner / 256;
-    u32 room = shared_address(&desk) + threadIdx.x / 32 * 2 * ITEM_SLOT<Q2_K>;
+    ItemList &list = *(ItemList *)shared_memory;
+    list_items(a, false, list);
+    u32 blocks = e.inner / 256, room = shared_address(list.behind(a)) + threadIdx.x / 32 * 2 * ITEM_SLOT<Q2_K>;
     auto strip_of = [&](u32 expert, u32 strip) { return e.down.first.codes + e.down.codes_stride * expert + (u64)(2 * strip * blocks) * TILE_BYTES<Q2_K>; };
     auto ready = [] {
         await();
@@ -353,5 +422,5 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_expert
                 a.parts[(u64)item.pairs[n] * e.hidden + row] = total[k / 2][k % 2 * 2 + j] * unscale(Q2_K);
         }
     };
-    walk_items<Q2_K>(list, count, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, a.middle, room, 0, strip_of, ready, done);
+    walk_items<Q2_K>(list, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, a.middle, room, ItemBlock<Q2_K>(room), strip_of, ready, done);
 }

@@ -11,8 +11,9 @@ use crate::{
 
 /// Vectors of an item.
 const VECTORS: usize = 3;
-/// Bytes of an item as the warps of a block look it up.
+/// Bytes of an item as the warps of a block look it up, and of what stands before all.
 const LISTED: usize = 32;
+const LIST_HEAD: usize = 16;
 /// Shared memory of a block on cards that have so much.
 const MUCH_SHARED: usize = 227 << 10;
 
@@ -58,9 +59,11 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     [INPUT, OUTPUT].into_iter().try_for_each(|known| kernels.allow_shared(known.kernel, most))
 }
 
-/// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors.
-fn shared(of: Known, pairs: usize) -> (usize, usize) {
-    let common = table_bytes(of.format as u32) + pairs * LISTED;
+/// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors. Where
+/// a block may have much, it has a second table as large as the first.
+fn shared(of: Known, pairs: usize, much: bool) -> (usize, usize) {
+    let tables = table_bytes(of.format as u32) * if much { 2 } else { 1 };
+    let common = tables + LIST_HEAD + pairs * LISTED;
     (common, 2 * (2 * tile_bytes(of.format) + VECTORS * of.line))
 }
 
@@ -72,7 +75,7 @@ pub fn run(
     pairs: usize,
     args: &HalfExpertsArgs,
 ) -> Result<(), CudaError> {
-    let (common, each) = shared(of, pairs);
+    let (common, each) = shared(of, pairs, device.info().has_much_shared());
     let warps = ((most_shared(device) - common) / each).min(of.warps);
     let grid = [device.info().multiprocessors, 1, 1];
     device.launch(kernels, of.kernel, grid, 32 * warps as u32, common + warps * each, args)
@@ -85,14 +88,14 @@ mod tests {
 
     #[test]
     fn every_card_has_room_for_some_warps() {
-        // The most pairs that few rows may have.
+        // Those of a Flash, and the most that few rows may have.
+        let (flash, most_pairs) = (6 * FEW, 32 * FEW);
         for of in [INPUT, OUTPUT] {
-            for (most, pairs, wanted) in [
-                (MUCH_SHARED, 6 * FEW, of.warps),
-                (MUCH_SHARED, 32 * FEW, of.warps),
-                (MOST_SHARED, 32 * FEW, 6),
-            ] {
-                let (common, each) = shared(of, pairs);
+            for (much, pairs, wanted) in
+                [(true, flash, of.warps), (true, most_pairs, of.warps - 1), (false, most_pairs, 6)]
+            {
+                let (common, each) = shared(of, pairs, much);
+                let most = if much { MUCH_SHARED } else { MOST_SHARED };
                 assert!(common + wanted * each <= most, "{pairs} pairs of {}", of.format);
             }
         }
