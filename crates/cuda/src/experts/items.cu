@@ -99,14 +99,12 @@ __device__ __forceinline__ void list_items(const HalfExpertsArgs &a, bool of_row
 struct ItemTask {
     u32 both;
     static const u32 NONE = ~0u;
-    // The block's next: who is quick takes more. A block's strips are neighbours, so that a multiprocessor has to find few
-    // pages of memory.
+    // The block's next: who is quick takes more. Neighbours among the last go to different multiprocessors.
     __device__ __forceinline__ static ItemTask take(ItemList &list, u32 strips) {
         u32 k = 0;
         if (threadIdx.x % 32 == 0) k = atomicAdd(&list.taken, 1);
-        u32 all = list.count * strips, first = (u64)all * blockIdx.x / gridDim.x, end = (u64)all * (blockIdx.x + 1) / gridDim.x;
-        u32 n = first + __shfl_sync(FULL, k, 0);
-        return {n < end ? n / strips << 16 | n % strips : NONE};
+        u32 n = __shfl_sync(FULL, k, 0) * gridDim.x + blockIdx.x;
+        return {n < list.count * strips ? n / strips << 16 | n % strips : NONE};
     }
     __device__ __forceinline__ bool none() const { return both == NONE; }
     __device__ __forceinline__ u32 item() const { return both >> 16; }
