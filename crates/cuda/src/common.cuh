@@ -63,13 +63,15 @@ __device__ __forceinline__ void enter() {
 // Blocks that all begin at once wait for their input, and do everything once for nothing, in pass 0: then the
 // instructions are near in pass 1, when time counts, which else come from far away, a few at a time. For cards from
 // 10.0 on the assembler lacks the registers, before 9.0 kernels do not overlap.
-__device__ __forceinline__ u32 first_pass() {
+__device__ __forceinline__ u32 first_pass(bool at_once) {
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
-    return gridDim.x * gridDim.y * gridDim.z <= 128 ? 0 : 1;
+    return at_once ? 0 : 1;
 #else
     return 1;
 #endif
 }
+
+__device__ __forceinline__ u32 first_pass() { return first_pass(gridDim.x * gridDim.y * gridDim.z <= 128); }
 
 // Asks for a line of memory before it is needed.
 __device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }

@@ -256,7 +256,7 @@ __device__ __forceinline__ void pack_index(const float *v, const RowFormat f, u8
 // Keeps what a compressor projects of a row. A row that completes a window makes the window's row: pooled by a
 // softmax over its tokens in each dimension. Where windows overlap, the first half of a token's columns belongs to
 // the row of the window after its own, the second to its own row.
-__device__ __forceinline__ void keep_pending(const KeepArgs &a, const CompressorArgs &c, u32 r, const Row &row, float *v, float *shared32) {
+__device__ __forceinline__ void keep_pending(const KeepArgs &a, const CompressorArgs &c, u32 r, const Row &row, u32 begin, float *v, float *shared32) {
     __shared__ Token tokens[POOLED];
     u32 position = row.position, dim = c.format.values, width = a.windows * dim;
     float *ring = (float *)(row.arena + c.at), *kept = kept_projections(a, c, row), *weight = v + dim;
@@ -284,7 +284,7 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
     u32 count = position + 1 - first;
     bool few = ends && count <= FEW_POOLED && dim <= FEW_VALUES * KEEPERS;
 #pragma unroll 1
-    for (u32 pass = few ? first_pass() : 1; pass < 2; pass++) {
+    for (u32 pass = few ? begin : 1; pass < 2; pass++) {
         // Nothing that follows from them is kept from one pass to the next.
         asm volatile("" : "+r"(r), "+r"(dim));
         HeldToken held[FEW_POOLED - 1] = {}, last = {};
@@ -327,15 +327,15 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
 // values lie, which it spoils.
 static const u32 QUERY_JOB = 0, ROW_JOB = 1, COMPRESS_JOB = 2;
 
-// A job of row `r`, by `KEEPERS` threads; `v` has room for its values and a norm's weights.
-__device__ __forceinline__ void keep_job(const KeepArgs &a, u32 job, u32 r, float *v) {
+// A job of row `r`, by `KEEPERS` threads, from pass `begin` on; `v` has room for its values and a norm's weights.
+__device__ __forceinline__ void keep_job(const KeepArgs &a, u32 job, u32 r, u32 begin, float *v) {
     __shared__ float shared32[32];
     const Row row = a.rows[r];
     if (job == QUERY_JOB) {
         float *qr = a.qr + (u64)r * a.q_rank, x[ABREAST];
         ask_for_norm(shared_address(v), a.qr_norm, a.q_rank);
 #pragma unroll 1
-        for (u32 pass = first_pass(); pass < 2; pass++) {
+        for (u32 pass = begin; pass < 2; pass++) {
             u32 rank = pass ? a.q_rank : 0;
             float squares = 0.0f;
             if (pass) await();
@@ -363,7 +363,7 @@ __device__ __forceinline__ void keep_job(const KeepArgs &a, u32 job, u32 r, floa
         if (threadIdx.x < a.format.rope / 2) turn = a.turns[((u64)r * 4 + a.turn) * (a.format.rope / 2) + threadIdx.x];
         ask_for_norm(shared_address(v + a.format.values), a.kv_norm, a.format.values);
 #pragma unroll 1
-        for (u32 pass = first_pass(); pass < 2; pass++) {
+        for (u32 pass = begin; pass < 2; pass++) {
             if (pass) {
                 __syncthreads();
                 await();
@@ -379,14 +379,14 @@ __device__ __forceinline__ void keep_job(const KeepArgs &a, u32 job, u32 r, floa
             pack_attention(v, a.format, pass ? target : (u8 *)v);
         }
     } else {
-        keep_pending(a, a.compressors[job - COMPRESS_JOB], r, row, v, shared32);
+        keep_pending(a, a.compressors[job - COMPRESS_JOB], r, row, begin, v, shared32);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(KEEPERS) keep_rows(const KeepArgs a) {
     extern __shared__ float v[];
     invite();
-    keep_job(a, blockIdx.y, blockIdx.x, v);
+    keep_job(a, blockIdx.y, blockIdx.x, first_pass(), v);
 }
 
 // Takes the rows of a round that have waited into the rings: of each slot as many as a ring holds.

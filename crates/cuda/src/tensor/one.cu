@@ -111,8 +111,8 @@ __device__ __forceinline__ void stage_vector(const u16 *x, u32 chunks, u32 to) {
     }
 }
 
-// The same of a vector that must be divided by its root mean square, `values` has room for its
-// values and, behind them, has the norm's weights, of each those that a thread looks after.
+// The same of a vector that must be divided by its root mean square. At `values` there is room for it, and behind that
+// lie the norm's weights, of each those that a thread looks after.
 __device__ __forceinline__ void stage_normed(const OneNorm &norm, u32 n, u32 values, u32 to) {
     __shared__ float shared32[32];
     float squares = 0.0f;
@@ -140,7 +140,7 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     // The compiler has to know what all lanes of a warp have in common: it has registers of its own for that.
     u32 lane = threadIdx.x % 32, warp = __shfl_sync(FULL, threadIdx.x / 32, 0), g = lane / 4, t = lane % 4;
     // A block's work is items: the segments of its tiles, one tile after another, of which a warp takes every
-    // eighth. The eighth from here is so many tiles and `step` segments further.
+    // sixteenth. The sixteenth from here is so many tiles and `step` segments further.
     u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = block * p.tiles;
     u32 items = min(p.tiles, (of.m.rows + 15) / 16 - top) * segments;
     u32 tile = warp * p.inverse >> 16, segment = warp - tile * segments, step = ONE_WARPS - (ONE_WARPS * p.inverse >> 16) * segments;
@@ -180,7 +180,7 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     if (!NORMED && of.group_rows < of.m.rows) x += block / p.group_blocks * of.group_stride;
     // Where there is more to do than to copy, it is done once before for nothing, as `first_pass` says.
 #pragma unroll 1
-    for (u32 pass = NORMED ? 0 : 1; pass < 2; pass++) {
+    for (u32 pass = NORMED ? first_pass(true) : 1; pass < 2; pass++) {
         if (pass) await(), invite();
         if (NORMED)
             stage_normed(norm, of.m.cols, values, vector);
@@ -242,5 +242,5 @@ extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, RESIDENT(2)) half_q
     if (blockIdx.x < a.blocks)
         one_of_products<true>(a.list, a.norm, shared_address(shared_memory));
     else
-        invite(), keep_job(a.keep, ROW_JOB + blockIdx.x - a.blocks, 0, (float *)shared_memory);
+        invite(), keep_job(a.keep, ROW_JOB + blockIdx.x - a.blocks, 0, first_pass(true), (float *)shared_memory);
 }
