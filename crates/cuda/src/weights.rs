@@ -1,23 +1,25 @@
 //! The model's weights on the card, and what each layer's launches want to know of them.
 
+mod loader;
+
 use ds4_model::{
     AttentionWeights, CompressorWeights, Config, ExpertWeights, HyperWeights, LayerWeights, Matrix,
     Model, Routing,
 };
 use ds4_quant::Format;
+use loader::Loader;
+#[cfg(test)]
+pub use loader::testing;
+pub use loader::{DRAWER, bytes};
 
 use crate::{
-    device::{Buffer, Device, Kernels, Words},
+    device::{Buffer, Device, Kernels},
     experts::{self, ExpertsArgs},
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
     scratch::{Floats, Room, Scratch},
     tensor::{self, HalfProduct, HalfProductList, OneNorm, OneQueries},
-    upload::{Cut, Job, upload},
 };
-
-/// Bytes that small values are gathered in.
-pub const DRAWER: usize = 16 << 20;
 
 /// Hyper-connections.
 #[derive(Clone, Copy)]
@@ -129,14 +131,7 @@ impl Weights {
         room: Room,
     ) -> Result<Weights, CudaError> {
         let (config, weights, fast) = (&model.config, &model.weights, room.fast);
-        let mut loader = Loader {
-            device,
-            fast,
-            packed: scratch.halves.packed,
-            memory: Vec::new(),
-            drawers: Vec::new(),
-            jobs: Vec::new(),
-        };
+        let mut loader = Loader::new(device, fast, scratch.halves.packed);
         let embedding = loader.matrix(&weights.embedding)?;
         let mut layers = Vec::new();
         for layer in &weights.layers {
@@ -154,29 +149,6 @@ impl Weights {
     pub fn memory(&self) -> &[Buffer] {
         &self.memory
     }
-}
-
-/// Bytes that a matrix takes on the card.
-pub fn bytes(matrix: &Matrix) -> u64 {
-    let (codes, scales) = parts_of(matrix);
-    (codes + scales) as u64
-}
-
-/// Bytes of a matrix's codes, and of scales that do not lie among them.
-fn parts_of(matrix: &Matrix) -> (usize, usize) {
-    let beside = matrix.scales().map_or(0, <[u8]>::len);
-    match Cut::of(matrix.format(), matrix.cols()) {
-        Some(cut) => {
-            let (codes, scales) = cut.bytes(matrix.rows());
-            (codes, if scales_in_tiles(matrix, cut) { 0 } else { scales + beside })
-        }
-        None => (matrix.data().len(), beside),
-    }
-}
-
-/// Whether scales that the file has beside the codes go into tiles: those of single rows do.
-fn scales_in_tiles(matrix: &Matrix, cut: Cut) -> bool {
-    cut.tiled() && matrix.format().scale_tile().is_some_and(|(rows, _)| rows == 1)
 }
 
 /// Which vectors some layer wants as floats: those of products and experts that are none for tensor
@@ -216,132 +188,7 @@ pub fn floats(model: &Model, fast: bool) -> Floats {
     }
     floats
 }
-
-struct Drawer {
-    buffer: Buffer,
-    bytes: Vec<u8>,
-}
-
-struct Loader<'a> {
-    device: &'a Device,
-    fast: bool,
-    /// Room for packed vectors.
-    packed: u64,
-    memory: Vec<Buffer>,
-    /// Small values, to be copied in one go.
-    drawers: Vec<Drawer>,
-    jobs: Vec<Job<'a>>,
-}
-
 impl<'a> Loader<'a> {
-    fn finish(mut self, kernels: &Kernels) -> Result<Vec<Buffer>, CudaError> {
-        for drawer in self.drawers {
-            self.device.write(&drawer.buffer, 0, &drawer.bytes)?;
-            self.memory.push(drawer.buffer);
-        }
-        upload(self.device, kernels, self.jobs)?;
-        Ok(self.memory)
-    }
-
-    /// Puts small values on the card, at a multiple of 256 bytes.
-    fn put<T: Words>(&mut self, values: &[T]) -> Result<u64, CudaError> {
-        let len = size_of_val(values);
-        let fits =
-            |drawer: &Drawer| drawer.bytes.len().next_multiple_of(256) + len <= drawer.buffer.len();
-        if !self.drawers.last().is_some_and(fits) {
-            let buffer = self.device.alloc(DRAWER.max(len), "the weights")?;
-            self.drawers.push(Drawer { buffer, bytes: Vec::new() });
-        }
-        let Some(drawer) = self.drawers.last_mut() else {
-            return Err(CudaError::Driver { what: "the weights", says: "no memory".to_owned() });
-        };
-        let at = drawer.bytes.len().next_multiple_of(256);
-        drawer.bytes.resize(at, 0);
-        // SAFETY: `T: Words` has no padding, so all its bytes are numbers.
-        drawer
-            .bytes
-            .extend_from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), len) });
-        Ok(drawer.buffer.address() + at as u64)
-    }
-
-    /// Lists products that are launched together, for the kernels that will run them.
-    fn products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
-        if self.fast {
-            let card = self.device.info();
-            let packed = self.packed;
-            return HalfProductList::new(card, packed, products, |list| self.put(list))
-                .map(|list| Products::Halves(Box::new(list)));
-        }
-        let plain = products.iter().map(HalfProduct::plain).collect();
-        ProductList::new(plain, |list| self.put(list)).map(Products::Floats)
-    }
-
-    /// The same behind a kernel that does not fill the card.
-    fn spread_products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
-        let card = self.device.info();
-        self.products(products).map(|products| match products {
-            Products::Halves(list) => Products::Halves(Box::new(list.spread(card))),
-            floats => floats,
-        })
-    }
-
-    /// Memory for so many bytes of codes and of scales.
-    fn room(&mut self, codes: usize, scales: usize) -> Result<(u64, u64), CudaError> {
-        let at = codes.next_multiple_of(256);
-        let buffer = self.device.alloc(at + scales, "the weights")?;
-        let base = buffer.address();
-        self.memory.push(buffer);
-        Ok((base, base + at as u64))
-    }
-
-    fn matrix(&mut self, matrix: &'a Matrix) -> Result<MatrixRef, CudaError> {
-        Ok(self.stack(&[matrix])?.first)
-    }
-
-    /// Matrices of one shape, one behind the other.
-    fn stack(&mut self, matrices: &[&'a Matrix]) -> Result<StackRef, CudaError> {
-        self.place(matrices, false)
-    }
-
-    /// The same; `plain`: row after row, as in the file.
-    fn place(&mut self, matrices: &[&'a Matrix], plain: bool) -> Result<StackRef, CudaError> {
-        let Some(first) = matrices.first() else { return Ok(StackRef::default()) };
-        let cut = if plain { None } else { Cut::of(first.format(), first.cols()) };
-        let (codes_each, scales_each) =
-            if plain { (first.data().len(), 0) } else { parts_of(first) };
-        // Each begins at an address that its widest loads can have.
-        let (codes_stride, scales_stride) = match matrices.len() {
-            1 => (codes_each, scales_each),
-            _ => (codes_each.next_multiple_of(256), scales_each.next_multiple_of(256)),
-        };
-        let count = matrices.len();
-        let (codes, scales) = self.room(count * codes_stride, count * scales_stride)?;
-        for (i, matrix) in matrices.iter().enumerate() {
-            let codes = codes + (i * codes_stride) as u64;
-            let scales = scales + (i * scales_stride) as u64;
-            self.jobs.push(Job { bytes: matrix.data(), codes, scales, cut });
-            if let Some(bytes) = matrix.scales() {
-                let in_tiles = cut.filter(|cut| scales_in_tiles(matrix, *cut));
-                let to = if in_tiles.is_some() { codes } else { scales };
-                let cut = in_tiles.map(|cut| cut.of_scales());
-                self.jobs.push(Job { bytes, codes: to, scales: 0, cut });
-            }
-        }
-        let first = MatrixRef {
-            codes,
-            scales,
-            format: first.format() as u32,
-            rows: first.rows() as u32,
-            cols: first.cols() as u32,
-            tiled: cut.is_some_and(|cut| cut.tiled()).into(),
-        };
-        Ok(StackRef {
-            first,
-            codes_stride: codes_stride as u64,
-            scales_stride: scales_stride as u64,
-        })
-    }
-
     /// A function of hyper-connections: a kernel reads it as floats, so other formats are decoded.
     fn hyper(&mut self, weights: &'a HyperWeights, norm: &[f32]) -> Result<Hyper, CudaError> {
         let matrix = &weights.function;
@@ -422,13 +269,13 @@ impl<'a> Loader<'a> {
         };
         let qr_norm = self.put(q_a_norm)?;
         let norm = OneNorm { x: s.qr, weight: qr_norm, eps: c.rms_eps, unused: 0 };
-        let alone = OneQueries::new(self.device.info(), &from(0), norm).filter(|_| self.fast);
+        let alone = OneQueries::new(self.card(), &from(0), norm).filter(|_| self.is_fast());
         let queries = (0..room.rows).step_by(room.slice).map(|first| self.products(&from(first)));
         let queries = queries.collect::<Result<Vec<_>, _>>()?;
         let low = Product::grouped(self.matrix(output_a)?, s.heads, s.low, c.o_groups);
         let mut low = HalfProduct::new(low, s.halves.heads);
         let output_b = self.matrix(output_b)?;
-        if self.fast && tensor::knows(output_b.format, output_b.cols as usize) {
+        if self.is_fast() && tensor::knows(output_b.format, output_b.cols as usize) {
             low = low.halving(s.halves.low);
         }
         let low_half = if low.halves() { s.halves.low } else { 0 };
@@ -475,47 +322,5 @@ impl<'a> Loader<'a> {
             ],
             shared: [self.matrix(&shared.gate)?, self.matrix(&shared.up)?, shared_down],
         })
-    }
-}
-
-/// What tests of operations need.
-#[cfg(test)]
-pub mod testing {
-    use super::*;
-
-    /// Brings one matrix to the card, as products want it.
-    pub fn to_the_card(
-        device: &Device,
-        kernels: &Kernels,
-        matrix: &Matrix,
-    ) -> (MatrixRef, Vec<Buffer>) {
-        place(device, kernels, matrix, false)
-    }
-
-    /// Brings one matrix to the card, row after row.
-    pub fn rows_to_the_card(
-        device: &Device,
-        kernels: &Kernels,
-        matrix: &Matrix,
-    ) -> (MatrixRef, Vec<Buffer>) {
-        place(device, kernels, matrix, true)
-    }
-
-    fn place(
-        device: &Device,
-        kernels: &Kernels,
-        matrix: &Matrix,
-        plain: bool,
-    ) -> (MatrixRef, Vec<Buffer>) {
-        let mut loader = Loader {
-            device,
-            fast: false,
-            packed: 0,
-            memory: Vec::new(),
-            drawers: Vec::new(),
-            jobs: Vec::new(),
-        };
-        let on_card = loader.place(&[matrix], plain).unwrap().first;
-        (on_card, loader.finish(kernels).unwrap())
     }
 }
