@@ -8,6 +8,13 @@
 
 static const u32 ONE_WARPS = 16;
 
+// Where kernels do not overlap there is no next one to leave room for.
+#if __CUDA_ARCH__ < 900
+#define ONE_BOUNDS __launch_bounds__(32 * ONE_WARPS, 1)
+#else
+#define ONE_BOUNDS __launch_bounds__(32 * ONE_WARPS, RESIDENT(2))
+#endif
+
 struct OneProduct {
     HalfProduct of;
     u32 tiles;        // of 16 rows, that a block takes
@@ -231,13 +238,13 @@ template <bool NORMED> __device__ __forceinline__ void one_of_products(const One
         one_product<F16, NORMED>(p, norm, block, rooms);
 }
 
-extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, RESIDENT(2)) half_products_1(const __grid_constant__ OneProductsArgs a) {
+extern "C" __global__ void ONE_BOUNDS half_products_1(const __grid_constant__ OneProductsArgs a) {
     extern __shared__ uint4 shared_memory[];
     one_of_products<false>(a, OneNorm{}, shared_address(shared_memory));
 }
 
 // The queries from the low-rank query, and beside them the row's other jobs: all of them need but what the inputs gave.
-extern "C" __global__ void __launch_bounds__(32 * ONE_WARPS, RESIDENT(2)) half_queries_1(const __grid_constant__ OneQueriesArgs a) {
+extern "C" __global__ void ONE_BOUNDS half_queries_1(const __grid_constant__ OneQueriesArgs a) {
     extern __shared__ uint4 shared_memory[];
     if (blockIdx.x < a.blocks)
         one_of_products<true>(a.list, a.norm, shared_address(shared_memory));
