@@ -268,7 +268,7 @@ fn one_launch_chooses_what_two_do() {
             for rows in [1, 2, 3, 4] {
                 let done = check_together(device, kernels, &laid, rows);
                 // Clusters of eight blocks there are wherever there are clusters.
-                assert!(done || visible > 8192 || device.info().capability < 90, "{visible}");
+                assert!(done || visible > 2048 || device.info().capability < 90, "{visible}");
             }
             assert!(!check_together(device, kernels, &laid, ROWS), "rows are too many");
         }

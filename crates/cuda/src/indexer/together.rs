@@ -12,8 +12,9 @@ const THREADS: u32 = 256;
 const CLUSTERS: [usize; 2] = [8, 16];
 /// Index rows that are few.
 const FEW_SCORES: usize = 2048;
-/// The most that a block of a cluster should have to score.
-const MOST_OF_BLOCK: usize = 1024;
+/// The most that a block of a cluster should have to score: of 8192 index rows one launch takes 27 us, of 2048 it takes
+/// 16, and two launches hardly take longer for more rows.
+const MOST_OF_BLOCK: usize = 256;
 /// Rows of a round up to which a cluster for each is the faster way.
 const FEW_ROWS: usize = 4;
 /// What a block keeps besides query and scores, as the kernel counts it.
