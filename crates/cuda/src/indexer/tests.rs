@@ -258,8 +258,7 @@ fn one_launch_chooses_what_two_do() {
     on_the_card(|device, kernels| {
         // At the edges of what there is to choose from, of instructions, warps, blocks, clusters and pages.
         let sizes = [
-            9, 16, 17, 18, 128, 129, 513, 544, 1023, 1024, 1025, 2048, 2049, 8192, 8193, 12345,
-            16384,
+            9, 16, 17, 18, 128, 129, 513, 544, 1023, 1024, 1025, 2048, 2049, 3001, 4095, 4096, 4097,
         ];
         for visible in sizes {
             let top_k = if visible > 512 { 512 } else { 8 };
