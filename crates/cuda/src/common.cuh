@@ -47,7 +47,7 @@ __device__ __forceinline__ void await() {
 }
 
 // From here on the next kernel may start, as far as there is room.
-// Kernels of one row say so when their own input is there: earlier, the next one's blocks would crowd onto the few
+// Most kernels of one row say so when their own input is there: earlier, the next one's blocks would crowd onto the few
 // multiprocessors that are free by then, and it would know less of what is done.
 __device__ __forceinline__ void invite() {
 #if __CUDA_ARCH__ >= 900

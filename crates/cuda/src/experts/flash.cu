@@ -1,7 +1,8 @@
 // One row's experts in the formats that a Flash of two bits has: a router of F16, gate and up of IQ2_XXS, down of
 // Q2_K, the shared expert of Q8_0. Each kernel leaves room for the next one's blocks, which begin while it is at work
 // and do what they can without what it makes. A kernel invites them when its own input is there: so they know that
-// all kernels before it are done. The products are the chains of `tensor/few.cu`.
+// all kernels before it are done. The last one invites at once: who comes behind it relies on nothing. The products are
+// the chains of `tensor/few.cu`.
 
 // Blocks of 256 columns that a warp has under way.
 static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;

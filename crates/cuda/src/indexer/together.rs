@@ -15,7 +15,7 @@ const FEW_SCORES: usize = 2048;
 /// The most that a block of a cluster should have to score: of 8192 index rows one launch takes 27 us, of 2048 it takes
 /// 16, and two launches hardly take longer for more rows.
 const MOST_OF_BLOCK: usize = 256;
-/// Rows of a round up to which a cluster for each is the faster way.
+/// Rows of a launch up to which a cluster for each is the faster way.
 const FEW_ROWS: usize = 4;
 /// What a block keeps besides query and scores, as the kernel counts it.
 const CHOICE_SHARED: usize = 8512;

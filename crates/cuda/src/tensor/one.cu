@@ -1,6 +1,7 @@
-// Matrices of Q8_0 or halves times one vector: the products of `few.cu` where a row is alone. All blocks of a
-// launch run at the same time, and one to a multiprocessor takes half of what it has, so that the next kernel's finds
-// room beside it and asks for its weights ahead, and that there is no room for two.
+// Matrices of Q8_0 or halves times one vector: the products of `few.cu` where a row is alone. There are no more blocks in
+// a launch than multiprocessors, as far as their sums fit, and each takes half of one: so the next kernel's finds room
+// beside it and asks for its weights ahead. Where the kernel before left the multiprocessors unequal, a block asks for so
+// much shared memory that there is no room for two.
 //
 // A warp has room for one piece: 16 rows of as many columns as fit into it, a tile of Q8_0 or half a tile of
 // halves. It takes the piece into registers, asks for the next one into the same room, and then multiplies. So two
@@ -155,7 +156,7 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     u32 room = rooms + warp * PIECE_ROOM, to = lane * 16, codes = g * PIECE_ROW + (Codes<F>::lane(t) ^ g % 2 * Widths<F>::swap), scales = PIECE_CODES + g * 16;
     const u8 *item = of.m.codes + ((u64)(top + tile) * blocks + 2 * segment) * TILE_BYTES<F>;
     // A number that the compiler would move to where it is needed each time, if it knew it.
-    u32 from = lane / 16 * Widths<F>::codes + lane % 16 * 16, from_1024 = threadIdx.x < of.m.cols ? FROM_1024 : 0;
+    u32 from = lane / 16 * Widths<F>::codes + lane % 16 * 16, from_1024 = threadIdx.x < 2 * of.m.cols ? FROM_1024 : 0;
     // An item's sums go where no other's do, and say which it is.
     u32 put = sums + warp * 64, end = sums + items * 64, k = 1, at;
     bool last;

@@ -16,6 +16,10 @@ pub const PIECE_ROOM: usize = tile_bytes(Format::Q8_0);
 const WARPS: usize = 16;
 /// More than half of a multiprocessor's shared memory.
 const SPREAD_SHARED: usize = 115 << 10;
+/// The card whose multiprocessors hold two blocks.
+const HOPPER: u32 = 90;
+/// A row's jobs beside its queries, at most.
+const MOST_JOBS: usize = 3;
 /// Shared memory that jobs beside the queries have without asking, and that counts.
 const JOBS_SHARED: usize = 4 << 10;
 
@@ -76,8 +80,8 @@ impl OneList {
     /// The same behind a kernel that does not fill the card: a block asks for more than half of a multiprocessor's shared
     /// memory, so that none gets two while others get none. Two such kernels in a row would not overlap.
     pub fn spread(self, card: &DeviceInfo) -> OneList {
-        let shared =
-            if card.has_much_shared() { self.shared.max(SPREAD_SHARED) } else { self.shared };
+        let spreads = card.has_much_shared() && self.blocks <= card.multiprocessors;
+        let shared = if spreads { self.shared.max(SPREAD_SHARED) } else { self.shared };
         OneList { shared, ..self }
     }
 
@@ -126,7 +130,10 @@ pub struct OneQueries {
 impl OneQueries {
     /// Those for a card, if the kernel knows them all.
     pub fn new(card: &DeviceInfo, products: &[HalfProduct], norm: OneNorm) -> Option<OneQueries> {
-        let list = OneList::new(card, products)?;
+        // On other cards a multiprocessor holds one block, and the jobs shall not wait for products.
+        let spared = if card.capability == HOPPER { 0 } else { MOST_JOBS };
+        let multiprocessors = card.multiprocessors.saturating_sub(spared).max(1);
+        let list = OneList::new(&DeviceInfo { multiprocessors, ..card.clone() }, products)?;
         let rank = products.first()?.product.cols();
         // The query's values and what they are multiplied with lie behind what else a block has.
         let needed = |(p, of): (&HalfProduct, &OneProduct)| {
@@ -307,6 +314,10 @@ mod tests {
         let norm = OneNorm::default();
         assert!(OneQueries::new(&card, &queries, norm).is_some());
         assert!(OneQueries::new(&card, &[queries[0], groups[0]], norm).is_none());
+        // Where a multiprocessor holds one block there is one left for each job.
+        let small = DeviceInfo { capability: 80, multiprocessors: 108, ..card };
+        let list = OneQueries::new(&small, &queries, norm).unwrap().list;
+        assert!(list.blocks + MOST_JOBS <= 108, "{}", list.blocks);
     }
 
     #[test]
@@ -316,5 +327,9 @@ mod tests {
             let list = OneList::new(&card, &[vocabulary]).unwrap();
             assert!(list.shared <= most_shared(&card) && list.blocks > blocks);
         }
+        // What does not run at once is not kept from running two at a time.
+        let (card, wide) = (card(90, 132), product(Format::Q8_0, 129_280, 7168, 1));
+        let list = OneList::new(&card, &[wide]).unwrap();
+        assert!(list.blocks > 132 && list.spread(&card).shared == list.shared);
     }
 }

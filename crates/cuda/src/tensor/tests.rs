@@ -183,7 +183,7 @@ fn one_row_gets_the_bits_that_it_gets_in_company() {
         (Format::F16, 24, 256, 1),
         (Format::F16, 3 * MANY_ROWS, 768, 3),
         (Format::Q8_0, 40, 8960, 1),
-        (Format::Q8_0, 4600, 512, 1),
+        (Format::Q8_0, 4600, 256, 1),
         (Format::Q8_0, 360, 8192, 1),
     ];
     on_the_card(|device, kernels| {
