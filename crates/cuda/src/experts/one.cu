@@ -61,7 +61,7 @@ template <int F> struct OuterWalk {
     __device__ __forceinline__ OuterWalk(const Stack &down, const u32 *picks, u32 task, u32 used, u32 inner, u32 row)
         : down(down), picks(picks), of(member(down, picks[min(task / segments_of(inner), used - 1)]), row), k(task / segments_of(inner)), used(used), segment(task % segments_of(inner)),
           segments(segments_of(inner)), inner(inner), row(row) {}
-    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
+    __device__ __forceinline__ const Strip<F> &strip() const { return of; }
     __device__ __forceinline__ u32 column() const { return k * inner + segment * SEGMENT; }
     __device__ __forceinline__ void next() {
         for (segment += FEW_WARPS; segment >= segments; segment -= segments) k++;
@@ -88,11 +88,11 @@ __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *s
         float *at = outputs + task * 16 + g;
         if (threadIdx.x % 4 == 0) at[0] = sum[0][0], at[8] = sum[0][2];
     };
-    auto done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
-    auto shared_done = [&](const auto &walk, int, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
+    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put(walk.k * segments + walk.segment, sum); };
+    auto shared_done = [&](const auto &walk, const float (&sum)[1][4]) { put(all + walk.segment, sum); };
 #define BODY(G)                                                                                                           \
     {                                                                                                                     \
-        Pipe<G, 1, DEPTH<G>, StripWalk<G>> pipe(room, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
+        Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
         pipe.begin();                                                                                                     \
         if (has_table(e.down.first.format)) fill(*table);                                                                 \
         await();                                                                                                          \
@@ -104,7 +104,7 @@ __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *s
 #undef BODY
 #define BODY(G)                                                                                                                 \
     {                                                                                                                           \
-        Pipe<G, 1, DEPTH<G>, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row)); \
+        Pipe<G, DEPTH<G>, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row)); \
         pipe.begin();                                                                                                           \
         pipe.template end<1>(middle, column_of(table), done);                                                                   \
     }

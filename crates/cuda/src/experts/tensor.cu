@@ -46,12 +46,12 @@ __device__ __forceinline__ u32 tiles_at_once(u32 cols) { return FEW_WARPS / shar
 template <int F> struct InnerWalk {
     const Matrix &gate, &up;
     Strip<F> strips[2];
-    int which; // of the two, where they do not meet the columns together
+    int which; // of the two
     u32 segment, lead, share, segments, tile, groups, row;
     __device__ __forceinline__ InnerWalk(const Inner &of, u32 tile, u32 lead, u32 groups, int which)
         : gate(of.gate), up(of.up), strips{Strip<F>(of.gate, min((of.first + tile) * 16, of.gate.rows - 1)), Strip<F>(of.up, min((of.first + tile) * 16, of.gate.rows - 1))},
           which(which), segment(lead), lead(lead), share(sharers(of.gate.cols)), segments(segments_of(of.gate.cols)), tile(tile), groups(groups), row((of.first + tile) * 16) {}
-    __device__ __forceinline__ const Strip<F> &strip(int m) const { return strips[which + m]; }
+    __device__ __forceinline__ const Strip<F> &strip() const { return strips[which]; }
     __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
     __device__ __forceinline__ void next() {
         segment += share;
@@ -71,12 +71,12 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
     u32 tiles = tile < groups && all > tile ? (all - tile + groups - 1) / groups : 0, mine = tiles * ((segments - lead + share - 1) / share);
     u8 *room = rooms + warp * ROOM;
     const u16 *const x[1] = {input};
-    auto done = [&](const auto &walk, int m, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which + m) * segments + walk.segment) * count * 16, sum, count); };
+    auto done = [&](const auto &walk, const float (&sum)[1][4]) { put_segment<1>(sums + ((walk.tile * 2 + walk.which) * segments + walk.segment) * count * 16, sum, count); };
     // Two pieces of any format there would be no room for.
     for (int which = 0; which < 2; which++) {
 #define BODY(G)                                                                                                            \
     {                                                                                                                      \
-        Pipe<G, 1, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
+        Pipe<G, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
         pipe.begin();                                                                                                      \
         if (which == 0) ready();                                                                                           \
         pipe.template end<1>(x, column_of(table), done);                                                                   \
@@ -133,14 +133,14 @@ __device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *s
     Matrix down = member(e.down, item.expert);
     const u16 *const input[1] = {a.middle + (u64)pairs[g] * e.inner};
     float total[4] = {}, scale = unscale(down.format);
-    auto done = [&](const auto &, int, const float (&sum)[1][4]) {
+    auto done = [&](const auto &, const float (&sum)[1][4]) {
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
     u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
-        Pipe<G, 1, DEPTH<G>, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
+        Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
         pipe.template end<1>(input, column_of(table), done);                                                                                             \
     }

@@ -52,7 +52,7 @@ __device__ __forceinline__ u32 sharers(u32 cols) { return min(segments_of(cols),
 template <int F> struct TileWalk {
     Strip<F> of;
     u32 segment, share, offset;
-    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
+    __device__ __forceinline__ const Strip<F> &strip() const { return of; }
     __device__ __forceinline__ u32 column() const { return offset + segment * SEGMENT; }
     __device__ __forceinline__ void next() { segment += share; }
 };
@@ -91,10 +91,10 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
     const u16 *input[N];
 #pragma unroll
     for (int n = 0; n < N; n++) input[n] = p.x + (u64)min(first + 8 * n + threadIdx.x % 32 / 4, a.rows - 1) * p.p.x_stride;
-    auto done = [&](const auto &walk, int, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
+    auto done = [&](const auto &walk, const float (&sum)[N][4]) { put_segment<N>(sums + (tile * segments + walk.segment) * count * 16, sum, count); };
 #define BODY(G)                                                                                                        \
     {                                                                                                              \
-        Pipe<G, 1, DEPTH<G>, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
+        Pipe<G, DEPTH<G>, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
         pipe.begin();                                                                                              \
         await();                                                                                                   \
         pipe.template end<N>(input, 0, done);                                                                      \

@@ -162,11 +162,9 @@ template <> struct Strip<OTHER> {
     __device__ __forceinline__ Strip(const Matrix &of, u32 first) : m(of), row(first) {}
 };
 
-// What a warp keeps of weights at a time: of each of M matrices that meet the same columns a tile, or, of one of
-// few bits, the two of a segment.
-template <int F, int M = 1> struct Piece {
-    static const u32 blocks = M == 1 && Widths<F>::codes <= 64 ? 2 : 1, per_segment = 2 / blocks;
-    static const u32 each = blocks * TILE_BYTES<F>, bytes = M * each;
+// What a warp keeps of weights at a time: a tile, or, of few bits, the two of a segment.
+template <int F> struct Piece {
+    static const u32 blocks = Widths<F>::codes <= 64 ? 2 : 1, per_segment = 2 / blocks, bytes = blocks * TILE_BYTES<F>;
 };
 
 // What a warp has for the pieces of one format, and how many of them fit.
@@ -185,10 +183,9 @@ template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHE
 }
 
 // A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
-// is: the strip of each of M matrices, its number among the strip's, where its columns begin; `next` goes to the
-// next.
-template <int F, int M, int D, class Walk> struct Pipe {
-    using P = Piece<F, M>;
+// is: its strip, its number among the strip's, where its columns begin; `next` goes to the next.
+template <int F, int D, class Walk> struct Pipe {
+    using P = Piece<F>;
     static const u32 slot_bytes = P::bytes;
 
     u32 to;            // where the lane copies
@@ -208,14 +205,11 @@ template <int F, int M, int D, class Walk> struct Pipe {
         if (asked < count * P::per_segment) {
             u32 block = 2 * ahead.segment + asked % P::per_segment, at = to + ask_slot * slot_bytes + threadIdx.x % 32 * 16;
             if (block < blocks) {
-#pragma unroll
-                for (int m = 0; m < M; m++, at += P::each) {
-                    const u8 *from = ahead.strip(m).tiles + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16);
-                    if (P::blocks > 1 && block + 1 == blocks)
-                        ask_line<TILE_BYTES<F>>(at, from);
-                    else
-                        ask_line<P::each>(at, from);
-                }
+                const u8 *from = ahead.strip().tiles + (block * TILE_BYTES<F> + threadIdx.x % 32 * 16);
+                if (P::blocks > 1 && block + 1 == blocks)
+                    ask_line<TILE_BYTES<F>>(at, from);
+                else
+                    ask_line<P::bytes>(at, from);
             }
             asked++;
             if (P::per_segment == 1 || asked % 2 == 0) ahead.next();
@@ -230,8 +224,8 @@ template <int F, int M, int D, class Walk> struct Pipe {
         for (u32 i = 0; i < D; i++) ask();
     }
 
-    // `input` are the lane's vectors, `column` its part of a table; `done(walk, m, sums)` takes what has come out
-    // of a segment of matrix m.
+    // `input` are the lane's vectors, `column` its part of a table; `done(walk, sums)` takes what has come out of a
+    // segment.
     template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
         const Matrix not_needed = {};
         const u16 *mine[N];
@@ -241,7 +235,7 @@ template <int F, int M, int D, class Walk> struct Pipe {
             keep_at_hand(mine[n]);
         }
         for (u32 i = 0; i < count; i++) {
-            float sum[M][N][4] = {};
+            float sum[N][4] = {};
 #pragma unroll 1
             for (u32 k = 0; k < 2; k++) {
                 u32 block = 2 * here.segment + k, within = P::blocks > 1 ? k : 0;
@@ -256,30 +250,23 @@ template <int F, int M, int D, class Walk> struct Pipe {
                         __syncwarp();
                     }
                     Span<F> at = span.further(slot * slot_bytes + within * TILE_BYTES<F>);
-#pragma unroll
-                    for (int m = 0; m < M; m++) {
-                        if (F == FP8) at.beside = here.strip(m).beside + 2 * block;
-                        Tile<F> tile;
-                        tile.begin(at);
-                        auto fetch = [&](u32 s) { tile.fetch(at, s); };
-                        if (m > 0 && Inputs<F, N>::together < 4) inputs.load(x, 0);
-                        few_block<F, N>(not_needed, tile, x, inputs, column, sum[m], fetch);
-                        at = at.further(P::each);
-                    }
+                    if (F == FP8) at.beside = here.strip().beside + 2 * block;
+                    Tile<F> tile;
+                    tile.begin(at);
+                    few_block<F, N>(not_needed, tile, x, inputs, column, sum, [&](u32 s) { tile.fetch(at, s); });
                 }
                 if (within + 1 < P::blocks) continue;
                 __syncwarp();
                 ask();
                 slot = slot + 1 < D ? slot + 1 : 0;
             }
-#pragma unroll
-            for (int m = 0; m < M; m++) done(here, m, sum[m]);
+            done(here, sum);
             here.next();
         }
     }
 };
 
-template <int M, int D, class Walk> struct Pipe<OTHER, M, D, Walk> {
+template <int D, class Walk> struct Pipe<OTHER, D, Walk> {
     u32 blocks, count;
     Walk here;
 
@@ -292,16 +279,14 @@ template <int M, int D, class Walk> struct Pipe<OTHER, M, D, Walk> {
 #pragma unroll
         for (int n = 0; n < N; n++) mine[n] = input[n] + Codes<OTHER>::start(0, threadIdx.x % 4);
         for (u32 i = 0; i < count; i++) {
-            for (int m = 0; m < M; m++) {
-                float sum[N][4] = {};
-                for (u32 k = 0; k < 2 && 2 * here.segment + k < blocks; k++) {
-                    const u16 *x[N];
+            float sum[N][4] = {};
+            for (u32 k = 0; k < 2 && 2 * here.segment + k < blocks; k++) {
+                const u16 *x[N];
 #pragma unroll
-                    for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
-                    multiply_other<N>(here.strip(m), 2 * here.segment + k, x, sum);
-                }
-                done(here, m, sum);
+                for (int n = 0; n < N; n++) x[n] = mine[n] + here.column() + 256 * k;
+                multiply_other<N>(here.strip(), 2 * here.segment + k, x, sum);
             }
+            done(here, sum);
             here.next();
         }
     }
@@ -311,7 +296,7 @@ template <int M, int D, class Walk> struct Pipe<OTHER, M, D, Walk> {
 template <int F> struct StripWalk {
     Strip<F> of;
     u32 segment, step;
-    __device__ __forceinline__ const Strip<F> &strip(int) const { return of; }
+    __device__ __forceinline__ const Strip<F> &strip() const { return of; }
     __device__ __forceinline__ u32 column() const { return segment * SEGMENT; }
     __device__ __forceinline__ void next() { segment += step; }
 };
