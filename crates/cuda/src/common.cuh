@@ -1,5 +1,5 @@
 // What every kernel shares: the round's rows, number formats, sums over warps and blocks, packed rows.
-// Mirrors of the structures on the host stand in device/args.rs and in each operation's mod.rs.
+// Mirrors of the structures stand on the host, in the file that launches what takes them.
 
 typedef unsigned char u8;
 typedef unsigned short u16;

@@ -40,6 +40,11 @@ impl DeviceInfo {
     pub fn has_much_shared(&self) -> bool {
         matches!(self.capability, 90..=119)
     }
+
+    /// Whether it is a Hopper, whose instructions no other card has, and for which registers are counted.
+    pub fn is_hopper(&self) -> bool {
+        self.capability == 90
+    }
 }
 
 /// The cards of this machine, in the driver's order.

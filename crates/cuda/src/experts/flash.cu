@@ -69,7 +69,7 @@ template <int F> __device__ __forceinline__ void one_block(const Span<F> &at, u3
 // it is: where the strip begins, its number among the strip's, the line of its first block; `next` goes to the next.
 // The vector lies in lines, once for all.
 template <int F, int D, class Walk> struct OnePipe {
-    static_assert(D == 1 || D % 2 == 0, "a segment's blocks lie together, or one after the other");
+    static_assert(D == 1 || D == 2, "a segment's blocks lie side by side, or one after the other");
     static const u32 slot_bytes = TILE_BYTES<F>;
 
     u32 to;            // where the lane copies
@@ -108,12 +108,11 @@ template <int F, int D, class Walk> struct OnePipe {
     // the lanes whose number is a multiple of four, and those of eight further on.
     template <class Done> __device__ __forceinline__ void end(u32 column, Done done) {
         uint4 x = {};
-        u32 pair = 0; // of places for blocks: a segment's take one
         for (; count > 0; count--) {
             float sum[4] = {};
 #pragma unroll 1
             for (u32 k = 0; k < 2; k++) {
-                u32 slot = D == 1 ? 0 : D == 2 ? k : 2 * pair + k;
+                u32 slot = D == 1 ? 0 : k;
                 if (2 * here.segment + k < blocks) {
                     copies_done<D - 1>();
                     __syncwarp();
@@ -122,7 +121,6 @@ template <int F, int D, class Walk> struct OnePipe {
                 __syncwarp();
                 ask(slot, (k + D) % 2);
             }
-            pair = pair + 1 < D / 2 ? pair + 1 : 0;
             if (threadIdx.x % 4 == 0) done(here, sum[0], sum[2]);
             here.next();
         }

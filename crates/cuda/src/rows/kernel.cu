@@ -41,8 +41,8 @@ struct KeepArgs {
 static const u32 KEEPERS = 512;
 // Tokens that a compressed row is made of, at most.
 static const u32 POOLED = 128;
-// So few of them, and of a thread's values of each, are held in registers.
-static const u32 FEW_POOLED = 8, FEW_VALUES = 1;
+// So few of them are held in registers, where a thread has one value of each.
+static const u32 FEW_POOLED = 8;
 
 // Where a token's projections lie, and what is still to be added to its scores, or null.
 struct Token {
@@ -98,7 +98,7 @@ __device__ __forceinline__ float score_of(const Token &token, u32 i) {
 
 // What a thread has of a token.
 struct HeldToken {
-    float kv[FEW_VALUES], score[FEW_VALUES];
+    float kv, score;
 };
 
 // All loads at once: of tokens that earlier rounds have kept, or of those of this one.
@@ -108,34 +108,27 @@ __device__ __forceinline__ void hold_tokens(HeldToken (&held)[FEW_POOLED - 1], c
         if (k >= count) continue;
         const Token token = tokens[k];
         if ((token.ape != nullptr) != here) continue;
-#pragma unroll
-        for (u32 n = 0; n < FEW_VALUES; n++) {
-            u32 i = min(threadIdx.x + n * KEEPERS, dim - 1);
-            held[k].kv[n] = token.kv[i], held[k].score[n] = score_of(token, i);
-        }
+        u32 i = min(threadIdx.x, dim - 1);
+        held[k].kv = token.kv[i], held[k].score = score_of(token, i);
     }
 }
 
 // A softmax over `count` tokens and the last one, in each dimension.
 __device__ __forceinline__ void pool_few(const HeldToken (&held)[FEW_POOLED - 1], const HeldToken &last, u32 count, u32 dim, float *v) {
+    float largest = -INFINITE, sum = 0.0f, pooled = 0.0f;
 #pragma unroll
-    for (u32 n = 0; n < FEW_VALUES; n++) {
-        float largest = -INFINITE, sum = 0.0f, pooled = 0.0f;
+    for (u32 k = 0; k < FEW_POOLED - 1; k++)
+        if (k < count) largest = fmaxf(largest, held[k].score);
+    largest = fmaxf(largest, last.score);
 #pragma unroll
-        for (u32 k = 0; k < FEW_POOLED - 1; k++)
-            if (k < count) largest = fmaxf(largest, held[k].score[n]);
-        largest = fmaxf(largest, last.score[n]);
-#pragma unroll
-        for (u32 k = 0; k < FEW_POOLED - 1; k++)
-            if (k < count) {
-                float share = expf(held[k].score[n] - largest);
-                sum += share;
-                pooled = __fmaf_rn(share, held[k].kv[n], pooled);
-            }
-        float share = expf(last.score[n] - largest);
-        u32 i = threadIdx.x + n * KEEPERS;
-        if (i < dim) v[i] = __fmaf_rn(share, last.kv[n], pooled) / (sum + share);
-    }
+    for (u32 k = 0; k < FEW_POOLED - 1; k++)
+        if (k < count) {
+            float share = expf(held[k].score - largest);
+            sum += share;
+            pooled = __fmaf_rn(share, held[k].kv, pooled);
+        }
+    float share = expf(last.score - largest);
+    if (threadIdx.x < dim) v[threadIdx.x] = __fmaf_rn(share, last.kv, pooled) / (sum + share);
 }
 
 __device__ __forceinline__ void pool_many(const Token *tokens, u32 count, u32 dim, float *v) {
@@ -187,8 +180,8 @@ __device__ __forceinline__ void keep_projections(const KeepArgs &a, const Compre
     }
 }
 
-// Which columns a thread has of a token in its own window.
-__device__ __forceinline__ u32 last_column(const KeepArgs &a, u32 dim, u32 n) { return (a.windows - 1) * dim + min(threadIdx.x + n * KEEPERS, dim - 1); }
+// Which column a thread has of a token in its own window.
+__device__ __forceinline__ u32 last_column(const KeepArgs &a, u32 dim) { return (a.windows - 1) * dim + min(threadIdx.x, dim - 1); }
 
 // ------------------------------------------------------------------ encoding
 
@@ -282,13 +275,13 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
         ask_for_norm(shared_address(weight), c.norm, dim);
     }
     u32 count = position + 1 - first;
-    bool few = ends && count <= FEW_POOLED && dim <= FEW_VALUES * KEEPERS;
+    bool few = ends && count <= FEW_POOLED && dim <= KEEPERS;
 #pragma unroll 1
     for (u32 pass = few ? begin : 1; pass < 2; pass++) {
         // Nothing that follows from them is kept from one pass to the next.
         asm volatile("" : "+r"(r), "+r"(dim));
         HeldToken held[FEW_POOLED - 1] = {}, last = {};
-        float more[FEW_VALUES] = {};
+        float more = 0.0f;
         if (pass) {
             if (ends) __syncthreads();
             // What was kept before this round lies there already, and only the last token can come late.
@@ -296,19 +289,15 @@ __device__ __forceinline__ void keep_pending(const KeepArgs &a, const Compressor
             await();
             if (few) {
                 if (row.before) hold_tokens(held, tokens, count - 1, dim, true);
-#pragma unroll
-                for (u32 n = 0; n < FEW_VALUES; n++) {
-                    u32 column = last_column(a, dim, n);
-                    u64 at = (u64)r * width + column;
-                    last.kv[n] = c.kv[at], last.score[n] = c.score[at], more[n] = ape[column];
-                }
+                u32 column = last_column(a, dim);
+                u64 at = (u64)r * width + column;
+                last.kv = c.kv[at], last.score = c.score[at], more = ape[column];
             }
             if (!a.waiting) keep_projections(a, c, r, kept, ape);
             if (!ends) return;
         }
         if (few) {
-#pragma unroll
-            for (u32 n = 0; n < FEW_VALUES; n++) last.score[n] += more[n];
+            last.score += more;
             pool_few(held, last, count - 1, dim, v);
         } else {
             pool_many(tokens, count, dim, v);

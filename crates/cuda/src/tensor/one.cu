@@ -120,7 +120,8 @@ __device__ __forceinline__ void stage_vector(const u16 *x, u32 chunks, u32 to) {
 }
 
 // The same of a vector that must be divided by its root mean square. At `values` there is room for it, and behind that
-// lie the norm's weights, of each those that a thread looks after.
+// lie the norm's weights, of each those that a thread looks after. A rehearsal reads the vector too: no nearer memory may
+// answer the second time.
 __device__ __forceinline__ void stage_normed(const OneNorm &norm, u32 n, u32 values, u32 to) {
     __shared__ float shared32[32];
     float squares = 0.0f;

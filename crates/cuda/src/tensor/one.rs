@@ -16,8 +16,6 @@ pub const PIECE_ROOM: usize = tile_bytes(Format::Q8_0);
 const WARPS: usize = 16;
 /// More than half of a multiprocessor's shared memory.
 const SPREAD_SHARED: usize = 115 << 10;
-/// The card whose multiprocessors hold two blocks.
-const HOPPER: u32 = 90;
 /// A row's jobs beside its queries, at most.
 const MOST_JOBS: usize = 3;
 /// Shared memory that jobs beside the queries have without asking, and that counts.
@@ -56,8 +54,7 @@ pub struct OneList {
 impl OneList {
     /// The list for a card, if the kernel knows all products.
     pub fn new(card: &DeviceInfo, products: &[HalfProduct]) -> Option<OneList> {
-        let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
-        if products.len() > MOST_PRODUCTS || !products.iter().all(known) {
+        if !knows_all(products) {
             return None;
         }
         let most = most_shared(card);
@@ -131,7 +128,7 @@ impl OneQueries {
     /// Those for a card, if the kernel knows them all.
     pub fn new(card: &DeviceInfo, products: &[HalfProduct], norm: OneNorm) -> Option<OneQueries> {
         // On other cards a multiprocessor holds one block, and the jobs shall not wait for products.
-        let spared = if card.capability == HOPPER { 0 } else { MOST_JOBS };
+        let spared = if card.is_hopper() { 0 } else { MOST_JOBS };
         let multiprocessors = card.multiprocessors.saturating_sub(spared).max(1);
         let list = OneList::new(&DeviceInfo { multiprocessors, ..card.clone() }, products)?;
         let rank = products.first()?.product.cols();
@@ -193,6 +190,11 @@ pub fn tile(p: &HalfProduct) -> Option<usize> {
     known
         .map(|format| (format as u32, tile_bytes(format)))
         .find_map(|(format, bytes)| (format == p.product.format()).then_some(bytes))
+}
+
+/// Whether the kernel knows all products of a list.
+pub fn knows_all(products: &[HalfProduct]) -> bool {
+    products.len() <= MOST_PRODUCTS && products.iter().all(|p| p.x != 0 && tile(p).is_some())
 }
 
 /// Blocks of a product, each of which takes so many tiles.

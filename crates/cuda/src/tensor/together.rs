@@ -3,7 +3,7 @@
 
 use super::{
     FEW_WARPS, HalfProduct, HalfProductList, MOST_PRODUCTS, MOST_SHARED, SEGMENT, TILE,
-    one::{PIECE_ROOM, blocks_of, share_out, tile},
+    one::{PIECE_ROOM, blocks_of, knows_all, share_out, tile},
     segments,
 };
 use crate::{
@@ -213,8 +213,7 @@ impl TogetherProduct {
 
 /// Blocks of a cluster that do the products on a card, if it has clusters and the kernels know all of them.
 fn company(card: &DeviceInfo, products: &[HalfProduct]) -> Option<usize> {
-    let known = |p: &HalfProduct| p.x != 0 && tile(p).is_some();
-    if !card.has_much_shared() || products.len() > MOST_PRODUCTS || !products.iter().all(known) {
+    if !card.has_much_shared() || !knows_all(products) {
         return None;
     }
     let widest = products.iter().map(|p| segments(p.product.cols() as usize)).max()?;

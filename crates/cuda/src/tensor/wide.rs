@@ -145,7 +145,7 @@ pub fn packed_bytes(rows: usize, width: usize, experts: (usize, usize, usize)) -
 
 /// Whether a card has such products.
 pub fn suits(card: &DeviceInfo) -> bool {
-    card.capability == 90
+    card.is_hopper()
 }
 
 /// Whether there is a kernel for a format.
