@@ -226,7 +226,9 @@ __device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u3
 #pragma unroll
         for (u32 r = 0; r < 2; r++) {
             const uint4 &q = rows[m][r].q;
-            looked[m][r] = shared16(__byte_perm(half < 4 ? q.x : q.z, 0, 0x4440 + half % 4) * sizeof(Iq2Table::eights[0]) + column);
+            u32 at;
+            asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
+            looked[m][r] = shared16(at);
         }
     };
     ask(0, 0);

@@ -16,7 +16,7 @@ const FEW_SCORES: usize = 2048;
 /// 16, and two launches hardly take longer for more rows.
 const MOST_OF_BLOCK: usize = 256;
 /// Rows of a launch up to which a cluster for each is the faster way.
-const FEW_ROWS: usize = 4;
+const FEW_ROWS: usize = 16;
 /// What a block keeps besides query and scores, as the kernel counts it.
 const CHOICE_SHARED: usize = 8512;
 

@@ -190,7 +190,10 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     // Where there is more to do than to copy, it is done once before for nothing, as `first_pass` says.
 #pragma unroll 1
     for (u32 pass = NORMED ? first_pass(true) : 1; pass < 2; pass++) {
-        if (pass) await(), invite();
+        if (pass) {
+            await();
+            if (NORMED || of.group_rows == of.m.rows) invite();
+        }
         if (NORMED)
             stage_normed(norm, of.m.cols, values, vector);
         else
@@ -214,6 +217,7 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
             sum[0] = sum[1] = sum[2] = sum[3] = 0.0f;
         }
         take();
+        if (!NORMED && put + ONE_WARPS * 64 >= end) invite();
     }
     __syncthreads();
     for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * ONE_WARPS) {
