@@ -116,6 +116,6 @@ pub fn attend(
         (false, _) => SOME,
     };
     let blocks = (args.heads as usize).div_ceil(8 * choice.eights);
-    let grid = [if whole { 1 } else { PARTS }, blocks, rows];
+    let grid = [if whole { 1 } else { tiles.min(PARTS) }, blocks, rows];
     device.launch(kernels, choice.kernel, grid, THREADS, choice.shared(), args)
 }

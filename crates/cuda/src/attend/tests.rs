@@ -266,10 +266,9 @@ fn check(device: &Device, kernels: &Kernels, together: Together, case: Case) {
 
     let width = case.heads * case.dim;
     let mut before: Option<(Vec<f32>, Vec<u8>)> = None;
-    let ways = [(1, together), (4, together), (1, Together(0)), (7, together), (ROWS, together)];
-    for ((slice, together), args) in
-        ways.into_iter().flat_map(|way| card.args.map(|args| (way, args)))
-    {
+    let ways = [(1, together), (4, together), (1, Together(0)), (7, together), (16, together)];
+    let ways = ways.into_iter().chain([(ROWS, together)]);
+    for ((slice, together), args) in ways.flat_map(|way| card.args.map(|args| (way, args))) {
         let most = if slice == ROWS && !whole { 32 } else { slice };
         for first in (0..ROWS).step_by(most) {
             let args = AttendArgs { first: first as u32, ..args };

@@ -216,20 +216,14 @@ extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_cons
 // Two times 16 rows of IQ2_XXS with a block of the vector, half a run of the one and of the other in turn: what must
 // be looked up is asked for while the other is multiplied, and the two chains of products do not wait for each other.
 __device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u32 column, uint4 &x, float (&sum)[2][4]) {
-    Codes<IQ2_XXS> rows[2][2];
-#pragma unroll
-    for (u32 m = 0; m < 2; m++)
-#pragma unroll
-        for (u32 r = 0; r < 2; r++) rows[m][r].begin(at.further(m * TILE_BYTES<IQ2_XXS>), 8 * r, threadIdx.x % 4);
+    const u32 further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales, other = TILE_BYTES<IQ2_XXS>;
+    u32 pick = 0x4040 + threadIdx.x % 4 * 0x0101;
+    const Iq2Row rows[2][2] = {{Iq2Row(at.codes, at.scales, pick), Iq2Row(at.codes + further, at.scales + sizes_further, pick)},
+                               {Iq2Row(at.codes + other, at.scales + other, pick), Iq2Row(at.codes + other + further, at.scales + other + sizes_further, pick)}};
     uint4 looked[2][2];
     auto ask = [&](u32 m, u32 half) {
 #pragma unroll
-        for (u32 r = 0; r < 2; r++) {
-            const uint4 &q = rows[m][r].q;
-            u32 at;
-            asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
-            looked[m][r] = shared16(at);
-        }
+        for (u32 r = 0; r < 2; r++) looked[m][r] = shared16(rows[m][r].entry(half, column));
     };
     ask(0, 0);
 #pragma unroll
@@ -239,12 +233,7 @@ __device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u3
         if (i < 15) ask(1 - m, (i + 1) / 2);
         u32 w[2][4];
 #pragma unroll
-        for (u32 r = 0; r < 2; r++) {
-            const Codes<IQ2_XXS> &row = rows[m][r];
-            u32 signs = half < 4 ? row.q.y : row.q.w, size = row.sizes[half / 4];
-#pragma unroll
-            for (u32 k = 0; k < 4; k++) w[r][k] = pair_mul(word(looked[m][r], k), size) ^ (signs << (15 - (half % 4 * 4 + k)) & 0x80008000u);
-        }
+        for (u32 r = 0; r < 2; r++) rows[m][r].weigh(half, looked[m][r], w[r]);
         mma(sum[m], w[0][0], w[1][0], w[0][1], w[1][1], x.x, x.y);
         mma(sum[m], w[0][2], w[1][2], w[0][3], w[1][3], x.z, x.w);
     }

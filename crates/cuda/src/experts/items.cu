@@ -202,16 +202,6 @@ __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 block
 
 // ------------------------------------------------------------------ the inner vectors
 
-// One of a pair of halves twice: the assembler makes this part of the instruction that uses it.
-template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
-    u32 two;
-    if (WHICH == 0)
-        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(two) : "r"(pair));
-    else
-        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(two) : "r"(pair));
-    return two;
-}
-
 // Which of the three magnitudes of IQ2_XXS eight weights have, as `prmt` picks two of eight bytes: sixteen times over, so
 // that lanes that read together have banks of their own. Half as much is read as of `Iq2Table`, with more instructions: a
 // kernel that looks up as much in either has enough of both.
@@ -228,42 +218,11 @@ struct Iq2Which {
     __device__ __forceinline__ static u32 picks(u32 four) { return (four >> 4 & 0x03030303u) * 0x22 + 0x10101010u; }
 };
 
+static_assert(sizeof(Iq2Which) == sizeof(Iq2Table), "entries of one size");
+
 template <> struct ItemBlock<IQ2_XXS> {
     static const u32 line = NEAR_LINE;
     __device__ __forceinline__ static u32 place(u32 column) { return Near::place(column); }
-
-    // 64 columns of a row, as `Codes` says, with the sizes of both sub-blocks in one pair.
-    struct Row {
-        uint4 q;
-        u32 sizes;
-        __device__ __forceinline__ Row(u32 codes, u32 sizes_at, u32 pick) {
-            q = staged16(codes);
-            uint2 scales = staged8(sizes_at);
-            sizes = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
-        }
-        // Where a table has what belongs to half a run. Of the word's bytes one is multiplied with the size of an entry.
-        __device__ __forceinline__ u32 entry(u32 half, u32 column) const {
-            static_assert(sizeof(Iq2Table) == 256 * 128 && sizeof(Iq2Which) == 256 * 128, "entries of one size");
-            u32 at;
-            asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"(128u << half % 4 * 8), "r"(column));
-            return at;
-        }
-        __device__ __forceinline__ u32 size(u32 half) const { return half < 4 ? twice<0>(sizes) : twice<1>(sizes); }
-        __device__ __forceinline__ u32 with_signs(u32 value, u32 half, u32 k) const { return value ^ ((half < 4 ? q.y : q.w) << (15 - (half % 4 * 4 + k)) & 0x80008000u); }
-        __device__ __forceinline__ void weigh(u32 half, uint4 magnitudes, u32 (&w)[4]) const {
-#pragma unroll
-            for (u32 k = 0; k < 4; k++) w[k] = with_signs(pair_mul(word(magnitudes, k), size(half)), half, k);
-        }
-        __device__ __forceinline__ void weigh(u32 half, uint2 which, u32 (&w)[4]) const {
-            u32 first = pair_mul(0x4e404800u, size(half)), last = pair_mul(0x51605160u, size(half)); // 8 and 25, 43
-#pragma unroll
-            for (u32 k = 0; k < 4; k++) {
-                u32 value;
-                asm("prmt.b32 %0, %1, %2, %3;" : "=r"(value) : "r"(first), "r"(last), "r"((k < 2 ? which.x : which.y) >> k % 2 * 16));
-                w[k] = with_signs(value, half, k);
-            }
-        }
-    };
 
     u32 codes, sizes, pick, magnitudes, which, runs[4];
     // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
@@ -283,8 +242,8 @@ template <> struct ItemBlock<IQ2_XXS> {
     // multiplied.
     __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
         const u32 other = TILE_BYTES<IQ2_XXS>, further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales;
-        Row rows[2][2] = {{Row(codes + slot, sizes + slot, pick), Row(codes + slot + further, sizes + slot + sizes_further, pick)},
-                          {Row(codes + slot + other, sizes + slot + other, pick), Row(codes + slot + other + further, sizes + slot + other + sizes_further, pick)}};
+        Iq2Row rows[2][2] = {{Iq2Row(codes + slot, sizes + slot, pick), Iq2Row(codes + slot + further, sizes + slot + sizes_further, pick)},
+                          {Iq2Row(codes + slot + other, sizes + slot + other, pick), Iq2Row(codes + slot + other + further, sizes + slot + other + sizes_further, pick)}};
         uint4 upper[2], lower[2];
         uint2 lower_which[2];
         auto look = [&](u32 m, u32 half) {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Rows of a round.
-const ROWS: usize = 5;
+const ROWS: usize = 17;
 const SCALE: f32 = 0.01;
 
 /// Numbers without a pattern, between -1 and 1.
@@ -264,7 +264,7 @@ fn one_launch_chooses_what_two_do() {
             let top_k = if visible > 512 { 512 } else { 8 };
             // The first two rows see one less.
             let laid = Laid::new(device, HEADS, (4 * visible - 3, top_k), |_, _| ());
-            for rows in [1, 2, 3, 4] {
+            for rows in [1, 2, 3, 4, 16] {
                 let done = check_together(device, kernels, &laid, rows);
                 // Clusters of eight blocks there are wherever there are clusters.
                 assert!(done || visible > 2048 || device.info().capability < 90, "{visible}");

@@ -261,6 +261,48 @@ template <> struct Codes<IQ2_XXS> {
     __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32, u32 (&w)[8]) const { finish(look(column_of(table), s), s, w); }
 };
 
+// One of a pair of halves twice: the assembler makes this part of the instruction that uses it.
+template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
+    u32 two;
+    if (WHICH == 0)
+        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(two) : "r"(pair));
+    else
+        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(two) : "r"(pair));
+    return two;
+}
+
+// 64 columns of a row, as `Codes` says, with the sizes of both sub-blocks in one pair.
+struct Iq2Row {
+    uint4 q;
+    u32 sizes;
+    __device__ __forceinline__ Iq2Row(u32 codes, u32 sizes_at, u32 pick) {
+        q = staged16(codes);
+        uint2 scales = staged8(sizes_at);
+        sizes = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
+    }
+    // Where a table, of entries as large as those of `Iq2Table`, has what belongs to half a run. Of the word's bytes one is multiplied with the size of an entry.
+    __device__ __forceinline__ u32 entry(u32 half, u32 column) const {
+                u32 at;
+        asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
+        return at;
+    }
+    __device__ __forceinline__ u32 size(u32 half) const { return half < 4 ? twice<0>(sizes) : twice<1>(sizes); }
+    __device__ __forceinline__ u32 with_signs(u32 value, u32 half, u32 k) const { return value ^ ((half < 4 ? q.y : q.w) << (15 - (half % 4 * 4 + k)) & 0x80008000u); }
+    __device__ __forceinline__ void weigh(u32 half, uint4 magnitudes, u32 (&w)[4]) const {
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) w[k] = with_signs(pair_mul(word(magnitudes, k), size(half)), half, k);
+    }
+    __device__ __forceinline__ void weigh(u32 half, uint2 which, u32 (&w)[4]) const {
+        u32 first = pair_mul(0x4e404800u, size(half)), last = pair_mul(0x51605160u, size(half)); // 8 and 25, 43
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            u32 value;
+            asm("prmt.b32 %0, %1, %2, %3;" : "=r"(value) : "r"(first), "r"(last), "r"((k < 2 ? which.x : which.y) >> k % 2 * 16));
+            w[k] = with_signs(value, half, k);
+        }
+    }
+};
+
 template <> struct Codes<Q2_K> {
     uint4 q;
     u32 first, second, sizes; // 16 times the scale of scales, and -16 times that of minima
