@@ -7,10 +7,12 @@
 struct TogetherProduct {
     HalfProduct of;
     u32 tiles;          // of 16 rows, that a cluster takes
-    u32 group_clusters; // that share an input
+    u32 group_clusters; // that share an input,
+    u32 group_tiles;    // and the tiles that do: all, where all rows have the same
+    u32 unused;
     const u8 *up;       // of an expert's input: the tiles of its other matrix
     float limit;        // and what both sides of it are clamped to
-    u32 unused;
+    u32 also_unused;
 };
 
 // Behind the last product come some whose first cluster no launch has.
@@ -29,7 +31,8 @@ template <int N, int F, u32 PAIR = 0> __device__ __forceinline__ void products_t
     // The compiler has to know what all lanes of a warp have in common.
     u32 lane = threadIdx.x % 32, warp = __shfl_sync(FULL, threadIdx.x / 32, 0), g = lane / 4, t = lane % 4;
     u32 rank = blockIdx.x, company = gridDim.x, company_log = __popc(company - 1);
-    u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = cluster * p.tiles, tiles = min(p.tiles, (of.m.rows + 15) / 16 - top) << PAIR;
+    u32 group = cluster / p.group_clusters, before = cluster % p.group_clusters * p.tiles;
+    u32 blocks = of.m.cols / 256, segments = (blocks + 1) / 2, top = group * p.group_tiles + before, tiles = min(p.tiles, p.group_tiles - before) << PAIR;
     // A block has one segment, or two, of which a warp takes always the same.
     u32 two = segments > company, first = rank << two, within = warp & two, segment = first + within, step = FEW_WARPS >> two;
     u32 tile = segment < segments ? warp >> two : tiles;
@@ -62,8 +65,7 @@ template <int N, int F, u32 PAIR = 0> __device__ __forceinline__ void products_t
     if (threadIdx.x == 0) open_box(box, mine * segments * item_sums);
     arrive();
     if (tile < tiles) take();
-    const u16 *x = p.of.x + first * SEGMENT;
-    if (of.group_rows < of.m.rows) x += cluster / p.group_clusters * of.group_stride;
+    const u16 *x = p.of.x + group * of.group_stride + first * SEGMENT;
     await();
     // By way of registers: who waits for a copy waits for those before it, too.
     uint4 part[4 * N];
