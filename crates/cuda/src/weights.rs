@@ -64,6 +64,14 @@ impl Products {
             Products::Halves(list) => tensor::multiply(device, kernels, list, rows),
         }
     }
+
+    /// The same with another list for tensor cores, if that is what they are done with.
+    fn in_halves(self, change: impl FnOnce(HalfProductList) -> HalfProductList) -> Products {
+        match self {
+            Products::Halves(list) => Products::Halves(Box::new(change(*list))),
+            floats => floats,
+        }
+    }
 }
 
 /// One layer.
@@ -303,7 +311,7 @@ impl<'a> Loader<'a> {
             inputs: self.spread_products(&inputs)?,
             queries,
             alone,
-            low: self.spread_products(&[low])?,
+            low: self.spread_products(&[low])?.in_halves(HalfProductList::late),
             output: self.products(&[output])?,
             router: self.products(&[router])?,
             router_format,

@@ -231,6 +231,11 @@ impl HalfProductList {
         HalfProductList { one: self.one.map(|one| one.spread(card)), ..self }
     }
 
+    /// The same before a kernel that has nothing to do ahead but to ask for weights, see `OneList::late`.
+    pub fn late(self) -> HalfProductList {
+        HalfProductList { one: self.one.map(OneList::late), ..self }
+    }
+
     /// For a kernel that does the products of a few rows beside other things: the list, the blocks that
     /// it needs, the shared memory of one.
     pub fn few(&self, rows: usize) -> (FewProductsArgs, usize, usize) {

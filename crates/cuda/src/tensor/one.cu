@@ -22,7 +22,7 @@ struct OneProduct {
     u32 inverse;      // 65536 over the segments of a row, rounded up
     u32 onward[2];    // bytes from an item to the sixteenth after it, which is further to the right, or is not
     u32 group_blocks; // that share an input
-    u32 unused;
+    u32 late;         // 1: the next kernel is invited when the last weights are asked for, see `OneList::late`
 };
 
 // What is multiplied where a block divides it by its root mean square first, as `keep_rows` does for several rows.
@@ -192,7 +192,7 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
     for (u32 pass = NORMED ? first_pass(true) : 1; pass < 2; pass++) {
         if (pass) {
             await();
-            if (NORMED || of.group_rows == of.m.rows) invite();
+            if (NORMED || !p.late) invite();
         }
         if (NORMED)
             stage_normed(norm, of.m.cols, values, vector);
@@ -217,7 +217,7 @@ template <int F, bool NORMED> __device__ __forceinline__ void one_product(const 
             sum[0] = sum[1] = sum[2] = sum[3] = 0.0f;
         }
         take();
-        if (!NORMED && put + ONE_WARPS * 64 >= end) invite();
+        if (!NORMED && p.late && put + ONE_WARPS * 64 >= end) invite();
     }
     __syncthreads();
     for (u32 o = threadIdx.x; o < p.tiles * 16; o += 32 * ONE_WARPS) {

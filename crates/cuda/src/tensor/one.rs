@@ -30,7 +30,7 @@ struct OneProduct {
     inverse: u32,
     onward: [u32; 2],
     group_blocks: u32,
-    unused: u32,
+    late: u32,
 }
 
 /// A list as the kernel wants it.
@@ -80,6 +80,13 @@ impl OneList {
         let spreads = card.has_much_shared() && self.blocks <= card.multiprocessors;
         let shared = if spreads { self.shared.max(SPREAD_SHARED) } else { self.shared };
         OneList { shared, ..self }
+    }
+
+    /// The same before a kernel that has nothing to do ahead but to ask for its first weights: it begins when the last of
+    /// these have been asked for, which would else wait behind its own.
+    pub fn late(mut self) -> OneList {
+        self.args.products.iter_mut().for_each(|p| p.late = 1);
+        self
     }
 
     /// Does the products.
@@ -172,7 +179,7 @@ impl OneProduct {
             inverse: 65536u32.div_ceil(segments as u32),
             onward: [bytes(onward), bytes(onward - short)],
             group_blocks: (of.product.group_rows() as usize / (TILE * tiles)).max(1) as u32,
-            unused: 0,
+            late: 0,
         }
     }
 }

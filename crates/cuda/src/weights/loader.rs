@@ -117,10 +117,7 @@ impl<'a> Loader<'a> {
     /// The same behind a kernel that does not fill the card.
     pub fn spread_products(&mut self, products: &[HalfProduct]) -> Result<Products, CudaError> {
         let card = self.card();
-        self.products(products).map(|products| match products {
-            Products::Halves(list) => Products::Halves(Box::new(list.spread(card))),
-            floats => floats,
-        })
+        self.products(products).map(|products| products.in_halves(|list| list.spread(card)))
     }
 
     /// Memory for so many bytes of codes and of scales.
