@@ -243,7 +243,7 @@ template <> struct ItemBlock<IQ2_XXS> {
     __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
         const u32 other = TILE_BYTES<IQ2_XXS>, further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales;
         Iq2Row rows[2][2] = {{Iq2Row(codes + slot, sizes + slot, pick), Iq2Row(codes + slot + further, sizes + slot + sizes_further, pick)},
-                          {Iq2Row(codes + slot + other, sizes + slot + other, pick), Iq2Row(codes + slot + other + further, sizes + slot + other + sizes_further, pick)}};
+                             {Iq2Row(codes + slot + other, sizes + slot + other, pick), Iq2Row(codes + slot + other + further, sizes + slot + other + sizes_further, pick)}};
         uint4 upper[2], lower[2];
         uint2 lower_which[2];
         auto look = [&](u32 m, u32 half) {

@@ -280,9 +280,10 @@ struct Iq2Row {
         uint2 scales = staged8(sizes_at);
         sizes = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
     }
-    // Where a table, of entries as large as those of `Iq2Table`, has what belongs to half a run. Of the word's bytes one is multiplied with the size of an entry.
+    // Where a table, of entries as large as those of `Iq2Table`, has what belongs to half a run. Of the word's bytes one
+    // is multiplied with the size of an entry.
     __device__ __forceinline__ u32 entry(u32 half, u32 column) const {
-                u32 at;
+        u32 at;
         asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
         return at;
     }

@@ -205,7 +205,7 @@ pub fn knows_all(products: &[HalfProduct]) -> bool {
 }
 
 /// Blocks of a product, each of which takes so many tiles.
-pub fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
+fn blocks_of(p: &HalfProduct, tiles: usize) -> usize {
     (p.product.rows() as usize).div_ceil(TILE * tiles)
 }
 
@@ -231,7 +231,7 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
 
 /// How many tiles a block of each product takes, so that about `most` blocks are enough: those that are asked for
 /// the fewest bytes take more of them, as far as they fit.
-pub fn share_out(
+fn share_out(
     products: &[HalfProduct],
     most: usize,
     fits: impl Fn(&HalfProduct, usize) -> bool,

@@ -9,10 +9,8 @@ struct TogetherProduct {
     u32 tiles;          // of 16 rows, that a cluster takes
     u32 group_clusters; // that share an input,
     u32 group_tiles;    // and the tiles that do: all, where all rows have the same
-    u32 unused;
-    const u8 *up;       // of an expert's input: the tiles of its other matrix
-    float limit;        // and what both sides of it are clamped to
-    u32 also_unused;
+    float limit;        // of an expert's input: what both sides of it are clamped to
+    const u8 *up;       // and the tiles of its other matrix
 };
 
 // Behind the last product come some whose first cluster no launch has.

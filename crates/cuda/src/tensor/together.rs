@@ -29,10 +29,8 @@ struct TogetherProduct {
     tiles: u32,
     group_clusters: u32,
     group_tiles: u32,
-    unused: u32,
-    up: u64,
     limit: f32,
-    also_unused: u32,
+    up: u64,
 }
 
 /// The product of an expert's two input matrices: halves of what comes out of both.
