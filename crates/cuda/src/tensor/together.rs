@@ -71,16 +71,8 @@ impl TogetherList {
     /// The list for a card, if it has clusters and the kernels know all products.
     pub fn new(card: &DeviceInfo, products: &[HalfProduct]) -> Option<TogetherList> {
         let company = company(card, products)?;
-        let mut shared_out: Vec<_> = products.iter().map(|p| TogetherProduct::new(*p, 1)).collect();
-        // While there are too many clusters, those that would be asked for the fewest bytes take a tile more.
-        while shared_out.iter().map(TogetherProduct::clusters).sum::<usize>() > most(card, company)
-        {
-            let more = |p: &TogetherProduct| TogetherProduct::new(p.of, p.tiles as usize + 1);
-            let larger = shared_out.iter().map(more).enumerate();
-            let larger = larger.filter(|(_, p)| p.tiles <= p.group_tiles && fits(p, company));
-            let Some((i, p)) = larger.min_by_key(|(_, p)| p.bytes()) else { break };
-            shared_out[i] = p;
-        }
+        let one_each = products.iter().map(|p| TogetherProduct::new(*p, 1)).collect();
+        let shared_out = share_out(one_each, most(card, company), company, |_| 1);
         TogetherList::of(company, shared_out)
     }
 
@@ -106,23 +98,14 @@ impl TogetherList {
             true => FEW_WARPS / SEGMENTS,
             false => FEW_WARPS,
         };
-        let of_router = |rounds| TogetherProduct::new(router, rounds * at_once(&router));
-        let of_inner = |rounds| TogetherProduct {
+        let inner = TogetherProduct {
             up: up.codes,
             limit,
-            ..TogetherProduct::new(gate, rounds * at_once(&gate) / 2)
+            ..TogetherProduct::new(gate, at_once(&gate) / 2)
         };
-        let mut rounds = [1, 1];
-        loop {
-            let products = [of_router(rounds[0]), of_inner(rounds[1])];
-            let clusters: usize = products.iter().map(TogetherProduct::clusters).sum();
-            let next = [of_router(rounds[0] + 1), of_inner(rounds[1] + 1)];
-            let which = usize::from(next[0].bytes() > next[1].bytes());
-            if clusters <= most(card, company) || !fits(&next[which], company) {
-                return TogetherList::of(company, products.to_vec());
-            }
-            rounds[which] += 1;
-        }
+        let products = vec![TogetherProduct::new(router, at_once(&router)), inner];
+        let round = |p: &TogetherProduct| at_once(&p.of) / p.matrices();
+        TogetherList::of(company, share_out(products, most(card, company), company, round))
     }
 
     /// The list of products whose work is shared out.
@@ -195,6 +178,12 @@ impl TogetherProduct {
         }
     }
 
+    /// The same with so many more tiles to a cluster.
+    fn larger(&self, by: usize) -> TogetherProduct {
+        let TogetherProduct { up, limit, .. } = *self;
+        TogetherProduct { up, limit, ..TogetherProduct::new(self.of, self.tiles as usize + by) }
+    }
+
     /// Matrices whose tiles are taken together.
     fn matrices(&self) -> usize {
         if self.up != 0 { 2 } else { 1 }
@@ -228,6 +217,24 @@ fn company(card: &DeviceInfo, products: &[HalfProduct]) -> Option<usize> {
     let widest = products.iter().map(|p| segments(p.product.cols() as usize)).max()?;
     let company = widest.div_ceil(SEGMENTS).next_power_of_two();
     (company <= MOST_COMPANY).then_some(company)
+}
+
+/// Products of which no more than `most` clusters are needed, if those have room: while there are more, those that would
+/// be asked for the fewest bytes take a step more.
+fn share_out(
+    mut products: Vec<TogetherProduct>,
+    most: usize,
+    company: usize,
+    step: impl Fn(&TogetherProduct) -> usize,
+) -> Vec<TogetherProduct> {
+    while products.iter().map(TogetherProduct::clusters).sum::<usize>() > most {
+        let divisible = products.iter().enumerate().filter(|(_, p)| p.tiles < p.group_tiles);
+        let larger = divisible.map(|(i, p)| (i, p.larger(step(p))));
+        let larger = larger.filter(|(_, p)| fits(p, company));
+        let Some((i, p)) = larger.min_by_key(|(_, p)| p.bytes()) else { break };
+        products[i] = p;
+    }
+    products
 }
 
 /// Clusters that run at once. Those of more than two blocks do not find room everywhere, because a card's parts are

@@ -202,7 +202,7 @@ pub mod testing {
         place(device, kernels, matrix, true)
     }
 
-    pub fn place(
+    fn place(
         device: &Device,
         kernels: &Kernels,
         matrix: &Matrix,
