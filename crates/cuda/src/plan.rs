@@ -11,7 +11,7 @@ use crate::{
     scratch::{Room, Scratch},
     slot::Shape,
     step::{most_scores, undo_room},
-    weights::{DRAWER, bytes, floats},
+    weights::{DRAWER, bytes, forms},
 };
 
 /// What the driver keeps for itself, kernels and their recordings included.
@@ -64,7 +64,7 @@ pub fn memory_plan(
         true => most_scores(options.fast, options.longest_slice(), config.max_context),
         false => 0,
     };
-    let room = Room::new(card, options, &shape, floats(model, options.fast));
+    let room = Room::new(card, options, &shape, forms(model, options.fast));
     // What of the rings is on its way to the host, for a boundary or a session that travels.
     let leaving = shape.arena_bytes;
     let scratch = [Scratch::bytes(config, room), undo, told, scores.saturating_mul(4), leaving]

@@ -11,7 +11,11 @@ use crate::{
     round::most_wanted,
     sample,
     slot::Shape,
-    tensor::wide,
+    tensor::{
+        FEW,
+        bytes::{self, Numbers},
+        wide,
+    },
 };
 
 /// Rows that attention takes together: its sums are the largest working memory of a row.
@@ -26,31 +30,33 @@ pub struct Room {
     pub slice: usize,
     /// Whether vectors are wanted as halves.
     pub fast: bool,
-    /// Vectors that are wanted as floats.
-    pub floats: Floats,
+    /// In which forms vectors are wanted.
+    pub forms: Forms,
     /// Bytes of a row of the window; 0 if none ever waits for its place in a ring.
     pub waiting: usize,
     /// Whether vectors are packed.
     pub packs: bool,
 }
 
-/// Whether vectors that are wide, and often wanted as halves alone, are wanted as floats too.
+/// In which forms vectors are wanted beside those that always are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Floats {
-    /// The output of attention.
+pub struct Forms {
+    /// The output of attention as floats: where halves will do, those are many bytes for nothing.
     pub heads: bool,
-    /// What its first matrices make of it.
+    /// What its first matrices make of it, as floats.
     pub low: bool,
-    /// The inner vectors of experts.
+    /// The inner vectors of experts, as floats.
     pub middle: bool,
+    /// What goes into experts, as whole numbers.
+    pub numbers: bool,
 }
 
 impl Room {
     /// What the options ask for, on a card.
-    pub fn new(card: &DeviceInfo, options: &CudaOptions, shape: &Shape, floats: Floats) -> Room {
+    pub fn new(card: &DeviceInfo, options: &CudaOptions, shape: &Shape, forms: Forms) -> Room {
         let (rows, slice, fast) = (options.rows, options.longest_slice(), options.fast);
         let waiting = if shape.at_once(rows) { 0 } else { shape.formats.attention.bytes as usize };
-        Room { rows, slice, fast, floats, waiting, packs: wide::suits(card) }
+        Room { rows, slice, fast, forms, waiting, packs: wide::suits(card) }
     }
 }
 
@@ -125,6 +131,8 @@ pub struct Scratch {
 pub struct Halves {
     /// Of `x`.
     pub x: u64,
+    /// The same as whole numbers, where those are wanted.
+    pub numbers: Numbers,
     /// Of `qr`.
     pub qr: u64,
     /// Of `heads`.
@@ -166,7 +174,7 @@ impl Scratch {
 
     /// Where everything lies, counted from the beginning, and how much it is.
     fn lay_out(c: &Config, room: Room) -> (Scratch, usize) {
-        let Room { rows, slice, fast, floats, waiting, packs } = room;
+        let Room { rows, slice, fast, forms, waiting, packs } = room;
         let wanted = most_wanted(rows);
         // Nothing lies at the beginning: 0 stands for what is not there.
         let mut bytes = 256usize;
@@ -203,13 +211,13 @@ impl Scratch {
             chosen: take(slice, 4 * c.indexer.top_k),
             parts: take(ATTEND_ROWS.min(slice), parts),
             arrivals: take(slice, attend::tensor::arrival_bytes(c.heads)),
-            heads: take(if floats.heads { rows } else { 0 }, 4 * c.q_width()),
-            low: take(if floats.low { rows } else { 0 }, 4 * c.o_low_width()),
+            heads: take(if forms.heads { rows } else { 0 }, 4 * c.q_width()),
+            low: take(if forms.low { rows } else { 0 }, 4 * c.o_low_width()),
             router: take(rows, 4 * c.experts),
             picked: take(rows, 4 * c.experts_used),
             weights: take(rows, 4 * c.experts_used),
             middle: take(
-                if floats.middle { rows } else { 0 },
+                if forms.middle { rows } else { 0 },
                 4 * (c.experts_used + 1) * c.expert_hidden,
             ),
             head: take(wanted, 4 * c.hidden),
@@ -224,6 +232,18 @@ impl Scratch {
             let pairs = c.experts_used + 1;
             scratch.halves = Halves {
                 x: take(rows, 2 * c.hidden),
+                numbers: {
+                    let (few, many) = match forms.numbers {
+                        true => (rows.min(FEW), if rows > FEW { rows } else { 0 }),
+                        false => (0, 0),
+                    };
+                    let [lines, halves, units] = bytes::row_bytes(c.hidden);
+                    Numbers {
+                        lines: take(few, lines),
+                        halves: take(many, halves),
+                        units: take(many, units),
+                    }
+                },
                 qr: take(rows, 2 * c.q_rank),
                 heads: take(rows, 2 * c.q_width()),
                 low: take(rows, 2 * c.o_low_width()),
@@ -252,7 +272,7 @@ impl Scratch {
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {
         let [pending_kv, pending_score] = &mut self.pending;
         let [index_kv, index_score] = &mut self.index_pending;
-        let Halves { x, qr, heads, low, middle, head, parts, order, items, packed } =
+        let Halves { x, numbers, qr, heads, low, middle, head, parts, order, items, packed } =
             &mut self.halves;
         [
             &mut self.streams,
@@ -287,6 +307,9 @@ impl Scratch {
             &mut self.sums,
             &mut self.lists,
             x,
+            &mut numbers.lines,
+            &mut numbers.halves,
+            &mut numbers.units,
             qr,
             heads,
             low,
@@ -314,11 +337,11 @@ mod tests {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
         let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
         let room = |fast, floats| {
-            let floats = Floats { heads: floats, low: floats, middle: floats };
-            Room { rows: 700, slice: 32, fast, floats, waiting: 584, packs: true }
+            let forms = Forms { heads: floats, low: floats, middle: floats, numbers: true };
+            Room { rows: 700, slice: 32, fast, forms, waiting: 584, packs: true }
         };
         // Exact: no halves. Fast, and nobody wants floats: three places fewer.
-        for (fast, floats, missing) in [(false, true, 10), (true, true, 0), (true, false, 3)] {
+        for (fast, floats, missing) in [(false, true, 13), (true, true, 0), (true, false, 3)] {
             let (mut scratch, bytes) = Scratch::lay_out(&config, room(fast, floats));
             let mut places: Vec<u64> = scratch.all().map(|at| *at).collect();
             let all = places.len();

@@ -24,8 +24,11 @@ use crate::{
     scratch::{Room, Scratch},
     slot::Shape,
     stages::Part,
-    tensor,
-    weights::{Hyper, Layer, Products, Weights, floats},
+    tensor::{
+        self,
+        bytes::{Numbers, wanted_by},
+    },
+    weights::{Hyper, Layer, Products, Weights, forms},
 };
 
 /// How many rows of every ring there is room for when `rows` have to be saved, of which one slot never
@@ -91,7 +94,7 @@ impl Step {
         experts::tensor::prepare(device, kernels)?;
         let together = attend::tensor::prepare(device, kernels)?;
         let fast = options.fast;
-        let room = Room::new(device.info(), options, shape, floats(model, fast));
+        let room = Room::new(device.info(), options, shape, forms(model, fast));
         let scratch = Scratch::new(device, config, room)?;
         let told = round::upload_bytes(room.rows, frequencies);
         let wanted = most_wanted(room.rows);
@@ -268,6 +271,14 @@ impl Step {
     }
 }
 
+/// Who reads the streams next.
+#[derive(Clone, Copy)]
+enum For<'a> {
+    Attention,
+    Experts(&'a Layer),
+    Head,
+}
+
 /// The launches of one round.
 struct Launches<'a> {
     device: &'a Device,
@@ -306,12 +317,12 @@ impl Launches<'_> {
         embed::embed(self.device, self.kernels, self.key.rows, &args)?;
         let mut in_parts = false;
         for (l, (layer, of)) in weights.layers.iter().zip(&self.shape.layers).enumerate() {
-            self.read(&layer.attn_hc, 2 * l, in_parts, false)?;
+            self.read(&layer.attn_hc, 2 * l, in_parts, For::Attention)?;
             self.attention(layer, of)?;
-            self.read(&layer.ffn_hc, 2 * l + 1, false, false)?;
+            self.read(&layer.ffn_hc, 2 * l + 1, false, For::Experts(layer))?;
             in_parts = self.experts(l, layer)?;
         }
-        self.read(&weights.head_hc, 2 * weights.layers.len(), in_parts, true)?;
+        self.read(&weights.head_hc, 2 * weights.layers.len(), in_parts, For::Head)?;
         if self.key.wanted > 0 {
             self.device.enter(Part::Head);
             self.multiply(&weights.output, self.key.wanted)?;
@@ -345,10 +356,15 @@ impl Launches<'_> {
         next: &Hyper,
         stage: usize,
         in_parts: bool,
-        head: bool,
+        whose: For<'_>,
     ) -> Result<(), CudaError> {
         self.device.enter(Part::Streams);
         let (config, s) = (&self.model.config, self.scratch);
+        let head = matches!(whose, For::Head);
+        let numbers = match whose {
+            For::Experts(layer) if wanted_by(layer.experts[0].first.format) => s.halves.numbers,
+            _ => Numbers::default(),
+        };
         let (out, parts) = match in_parts {
             true => (s.halves.parts, config.experts_used as u32 + 1),
             false => (s.out, 0),
@@ -364,6 +380,7 @@ impl Launches<'_> {
             norm: next.norm,
             x: if head { s.head } else { s.x },
             half: if head { s.halves.head } else { s.halves.x },
+            numbers: numbers.of(self.key.rows),
             rows: self.rows,
             fault: self.fault,
             count: self.key.rows as u32,

@@ -17,8 +17,8 @@ use crate::{
     experts::{self, ExpertsArgs},
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
-    scratch::{Floats, Room, Scratch},
-    tensor::{self, HalfProduct, HalfProductList, OneNorm, OneQueries},
+    scratch::{Forms, Room, Scratch},
+    tensor::{self, HalfProduct, HalfProductList, OneNorm, OneQueries, bytes::wanted_by},
 };
 
 /// Hyper-connections.
@@ -159,30 +159,31 @@ impl Weights {
     }
 }
 
-/// Which vectors some layer wants as floats: those of products and experts that are none for tensor
-/// cores.
-pub fn floats(model: &Model, fast: bool) -> Floats {
+/// In which forms some layer wants vectors: as floats those of products and experts that are none for tensor
+/// cores, as whole numbers those that experts of IQ2_XXS take.
+pub fn forms(model: &Model, fast: bool) -> Forms {
     let shape = |matrix: &Matrix| MatrixRef {
         format: matrix.format() as u32,
         rows: matrix.rows() as u32,
         cols: matrix.cols() as u32,
         ..MatrixRef::default()
     };
-    let mut floats = Floats { heads: !fast, low: !fast, middle: !fast };
+    let mut forms = Forms { heads: !fast, low: !fast, middle: !fast, numbers: false };
     for layer in &model.weights.layers {
         let AttentionWeights { output_a, output_b, .. } = &layer.attention;
         let low = Product::grouped(shape(output_a), 0, 0, model.config.o_groups);
         let [heads, low] = [low, Product::new(shape(output_b), 0, 0)]
             .map(|product| HalfProduct::new(product, 1).takes_halves());
-        floats.heads |= !heads;
-        floats.low |= !heads || !low;
+        forms.heads |= !heads;
+        forms.low |= !heads || !low;
         let stack = |of: fn(&ExpertWeights) -> &Matrix| StackRef {
             first: layer.moe.experts.first().map(|expert| shape(of(expert))).unwrap_or_default(),
             ..StackRef::default()
         };
         let shared = &layer.moe.shared;
-        floats.middle |= !experts::tensor::suits(&ExpertsArgs {
-            gate: stack(|e| &e.gate),
+        let gate = stack(|e| &e.gate);
+        let suits = experts::tensor::suits(&ExpertsArgs {
+            gate,
             up: stack(|e| &e.up),
             down: stack(|e| &e.down),
             shared_gate: shape(&shared.gate),
@@ -193,9 +194,12 @@ pub fn floats(model: &Model, fast: bool) -> Floats {
             hidden: model.config.hidden as u32,
             ..ExpertsArgs::default()
         });
+        forms.middle |= !suits;
+        forms.numbers |= fast && suits && wanted_by(gate.first.format);
     }
-    floats
+    forms
 }
+
 impl<'a> Loader<'a> {
     /// A function of hyper-connections: a kernel reads it as floats, so other formats are decoded.
     fn hyper(&mut self, weights: &'a HyperWeights, norm: &[f32]) -> Result<Hyper, CudaError> {

@@ -43,20 +43,19 @@ __device__ __forceinline__ void half_run_of_one(uint4 &x, u32 at) {
 }
 
 // 16 rows with a block of the vector, whose line this is from the lane's first run on.
-template <int F> __device__ __forceinline__ void one_block(const Span<F> &at, u32 line, u32 column, uint4 &x, float (&sum)[4]) {
+template <int F> __device__ __forceinline__ void one_block(const Span<F> &at, u32 line, uint4 &x, float (&sum)[4]) {
     const Matrix not_needed = {};
     Tile<F> tile;
-    Coming<F> coming[2];
     tile.begin(at);
     tile.fetch(at, 0);
-    coming[0].ask(tile, column, 0);
 #pragma unroll
     for (u32 s = 0; s < 4; s++) {
         u32 half = line ^ Near::place(Codes<F>::start(s, 0));
         half_run_of_one(x, half);
-        if (s < 3) tile.fetch(at, s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
+        if (s < 3) tile.fetch(at, s + 1);
         u32 a[8], b[8];
-        coming[s % 2].take(not_needed, tile, s, a, b);
+        tile.a.run(not_needed, nullptr, s, threadIdx.x % 4, a);
+        tile.b.run(not_needed, nullptr, s, threadIdx.x % 4, b);
         mma(sum, a[0], b[0], a[1], b[1], x.x, x.y);
         mma(sum, a[2], b[2], a[3], b[3], x.z, x.w);
         half_run_of_one(x, half + 16);
@@ -103,10 +102,10 @@ template <int F, int D, class Walk> struct OnePipe {
         for (u32 i = 0; i < D; i++) ask(i, i % 2);
     }
 
-    // The vector's lines are there; copies that were begun behind `begin` are done. `column` is the lane's part of
-    // a table; `done(walk, top, bottom)` gets the sums of a segment: the rows of a strip are those of
-    // the lanes whose number is a multiple of four, and those of eight further on.
-    template <class Done> __device__ __forceinline__ void end(u32 column, Done done) {
+    // The vector's lines are there; copies that were begun behind `begin` are done. `done(walk, top, bottom)` gets the
+    // sums of a segment: the rows of a strip are those of the lanes whose number is a multiple of four, and those of
+    // eight further on.
+    template <class Done> __device__ __forceinline__ void end(Done done) {
         uint4 x = {};
         for (; count > 0; count--) {
             float sum[4] = {};
@@ -116,7 +115,7 @@ template <int F, int D, class Walk> struct OnePipe {
                 if (2 * here.segment + k < blocks) {
                     copies_done<D - 1>();
                     __syncwarp();
-                    one_block<F>(span.further(slot * slot_bytes), lines + (here.line() + k) * VECTOR_LINE, column, x, sum);
+                    one_block<F>(span.further(slot * slot_bytes), lines + (here.line() + k) * VECTOR_LINE, x, sum);
                 }
                 __syncwarp();
                 ask(slot, (k + D) % 2);
@@ -152,13 +151,14 @@ struct RouterWalk {
     __device__ __forceinline__ void next() { task += step, segment = task % segments; }
 };
 
-// The sums of gate and up of so many tiles, [tiles][gate, up][segments][16], become inner values; all threads do this.
-__device__ __forceinline__ void inner_values(u16 *middle, const float *sums, u32 tiles, u32 segments, float scale, float limit, float weight) {
+// The sums of gate and up of so many tiles, [tiles][gate, up][count][16], become inner values; `add(total, sum, i)` says
+// how. All threads do this.
+template <class Add> __device__ __forceinline__ void inner_values(u16 *middle, const float *sums, u32 tiles, u32 count, float scale, float limit, float weight, Add add) {
     for (u32 o = threadIdx.x; o < tiles * 16; o += blockDim.x) {
-        const float *of = sums + 2 * (o / 16) * segments * 16 + o % 16;
+        const float *of = sums + 2 * (o / 16) * count * 16 + o % 16;
         float g = 0.0f, u = 0.0f;
 #pragma unroll 8
-        for (u32 s = 0; s < segments; s++) g += of[s * 16], u += of[(segments + s) * 16];
+        for (u32 i = 0; i < count; i++) g = add(g, of[i * 16], i), u = add(u, of[(count + i) * 16], i);
         middle[o] = half_of(swiglu(g * scale, u * scale, limit) * weight);
     }
 }
@@ -186,7 +186,7 @@ extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_cons
         for (u32 segment = lead; segment < segments; segment += share) ask_lines(lines, a.x, 2 * segment, min(2 * segment + 2, blocks));
         copies_begun();
         copies_done<0>();
-        pipe.end(0, [&](const SharedGateAndUp &walk, float upper, float lower) {
+        pipe.end([&](const SharedGateAndUp &walk, float upper, float lower) {
             float *at = sums + ((tile * 2 + walk.which) * segments + walk.segment) * 16 + g;
             at[0] = upper, at[8] = lower;
         });
@@ -200,7 +200,7 @@ extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_cons
         for (u32 task = blockIdx.x; task < tasks; task += gridDim.x) ask_lines(lines, a.x, task % segments * 2, min(task % segments * 2 + 2, blocks));
         copies_begun();
         copies_done<0>();
-        pipe.end(0, [&](const RouterWalk &walk, float upper, float lower) {
+        pipe.end([&](const RouterWalk &walk, float upper, float lower) {
             u32 expert = walk.task / segments * 16 + g;
             float *at = a.parts + walk.segment * a.experts + expert;
             if (expert < a.experts) at[0] = upper;
@@ -208,36 +208,10 @@ extern "C" __global__ void SHARED_BOUNDS one_router_and_shared(const __grid_cons
         });
     }
     __syncthreads();
-    inner_values(a.middle + (u64)e.used * e.inner + top * 16, sums, all, segments, unscale(Q8_0), e.shared_limit, 1.0f);
+    inner_values(a.middle + (u64)e.used * e.inner + top * 16, sums, all, segments, unscale(Q8_0), e.shared_limit, 1.0f, [](float total, float sum, u32) { return __fadd_rn(total, sum); });
 }
 
 // ------------------------------------------------------------------ the experts' input
-
-// Two times 16 rows of IQ2_XXS with a block of the vector, half a run of the one and of the other in turn: what must
-// be looked up is asked for while the other is multiplied, and the two chains of products do not wait for each other.
-__device__ __forceinline__ void two_blocks(const Span<IQ2_XXS> &at, u32 line, u32 column, uint4 &x, float (&sum)[2][4]) {
-    const u32 further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales, other = TILE_BYTES<IQ2_XXS>;
-    u32 pick = 0x4040 + threadIdx.x % 4 * 0x0101;
-    const Iq2Row rows[2][2] = {{Iq2Row(at.codes, at.scales, pick), Iq2Row(at.codes + further, at.scales + sizes_further, pick)},
-                               {Iq2Row(at.codes + other, at.scales + other, pick), Iq2Row(at.codes + other + further, at.scales + other + sizes_further, pick)}};
-    uint4 looked[2][2];
-    auto ask = [&](u32 m, u32 half) {
-#pragma unroll
-        for (u32 r = 0; r < 2; r++) looked[m][r] = shared16(rows[m][r].entry(half, column));
-    };
-    ask(0, 0);
-#pragma unroll
-    for (u32 i = 0; i < 16; i++) {
-        u32 m = i % 2, half = i / 2;
-        if (m == 0) half_run_of_one(x, (line ^ Near::place(Codes<IQ2_XXS>::start(half / 2, 0))) + half % 2 * 16);
-        if (i < 15) ask(1 - m, (i + 1) / 2);
-        u32 w[2][4];
-#pragma unroll
-        for (u32 r = 0; r < 2; r++) rows[m][r].weigh(half, looked[m][r], w[r]);
-        mma(sum[m], w[0][0], w[1][0], w[0][1], w[1][1], x.x, x.y);
-        mma(sum[m], w[0][2], w[1][2], w[0][3], w[1][3], x.z, x.w);
-    }
-}
 
 // Which of the chosen experts a block works for, from which tile on, of how many, where those of gate and of up
 // begin, and what the expert weighs.
@@ -261,9 +235,9 @@ struct GateAndUp {
 };
 
 // What a warp does. Both of a task's pieces of 256 columns are asked for one task ahead. `meanwhile()` is done when
-// the first are on their way; `done(walk, m, top, bottom)` is as that of `OnePipe`, m the matrix.
-template <class Meanwhile, class Done>
-__device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, const InnerTask &task, u32 cols, Meanwhile meanwhile, Done done) {
+// the first are on their way. `sums` is where those of all blocks go, [tiles][gate, up][blocks][16], times the rows' units.
+template <class Meanwhile>
+__device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, const InnerTask &task, u32 cols, u32 sums, Meanwhile meanwhile) {
     const int F = IQ2_XXS;
     static_assert(IN_AHEAD == 2, "a task has two pieces");
     const u32 slot = 2 * TILE_BYTES<F>;
@@ -280,27 +254,30 @@ __device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, con
     here.skip(threadIdx.x / 32, segments);
     ask(here, 0), ask(here, 1);
     meanwhile();
-    Span<F> span(room, room + 16 * Widths<F>::codes, lane / 4, Codes<F>::lane(lane % 4), nullptr);
-    lines += Near::place(Codes<F>::start(0, lane % 4));
     static_assert(Widths<F>::codes == 64 && Widths<F>::swap == 0, "four lanes read a row");
-    keep_at_hand(to), keep_at_hand(span.scales), keep_at_hand(lines);
-    span.codes = span.traded = to;
-    uint4 x = {};
+    u32 sizes = room + 16 * Widths<F>::codes + lane / 4 * Widths<F>::scales + lane % 4, unit = room + iq2_unit();
+    sums += (lane % 4 / 2 * blocks * 16 + lane / 4 + lane % 2 * 8) * 4;
+    keep_at_hand(to), keep_at_hand(sizes), keep_at_hand(unit), keep_at_hand(sums);
+    ByteRuns runs;
+    runs.clear();
     while (here.tile < task.tiles) {
         GateAndUp ahead = here;
         ahead.skip(blockDim.x / 32, segments);
-        float sum[2][4] = {};
 #pragma unroll 1
         for (u32 k = 0; k < 2; k++) {
             copies_done<1>();
             __syncwarp();
-            if (2 * here.segment + k < blocks) two_blocks(span.further(k * slot), lines + (2 * here.segment + k) * VECTOR_LINE, column, x, sum);
+            u32 block = 2 * here.segment + k;
+            if (block < blocks) {
+                int part[1][4];
+                runs.load<1>(lines + block * BYTE_LINE);
+                iq2_parts<1>(to + k * slot, sizes + k * slot, column, runs, part);
+                float of_row = f16_to_f32((u16)staged2(unit + k * slot));
+                stage4(sums + (2 * here.tile * blocks + block) * 64, __fmul_rn((float)sum_of_lanes(part[0]), of_row));
+            }
             __syncwarp();
             ask(ahead, k);
         }
-#pragma unroll
-        for (u32 m = 0; m < 2; m++)
-            if (lane % 4 == 0) done(here, m, sum[m][0], sum[m][2]);
         here = ahead;
     }
 }
@@ -312,14 +289,14 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
     __shared__ InnerTask task; // there are no registers for it while products are made
     const ExpertsArgs &e = a.e;
     const u32 slots = IN_AHEAD * 2 * TILE_BYTES<IQ2_XXS>;
-    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, segments = segments_of(e.hidden), blocks = e.hidden / 256, before_sums = sizeof(Iq2Table) + warps * slots;
-    u32 lines = lines_behind(shared_memory, before_sums + a.inner_tiles * 2 * segments * 16 * sizeof(float));
-    float *sums = (float *)((u8 *)shared_memory + before_sums); // [tiles][gate, up][segments][16]
+    u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, segments = segments_of(e.hidden), blocks = e.hidden / 256;
+    Iq2Digits &table = *(Iq2Digits *)shared_memory;
+    u8 *rooms = (u8 *)(&table + 1), *lines = rooms + warps * slots;
+    float *sums = (float *)(lines + blocks * BYTE_LINE); // [tiles][gate, up][blocks][16]
     // The router's kernel had the same input.
-    for (u32 block = warp; block < blocks; block += warps) ask_lines(lines, a.x, block, block + 1);
+    for (u32 i = threadIdx.x; i < blocks * (BYTE_LINE / 16); i += blockDim.x) copy_async(lines + i * 16, a.numbers.lines + i * 16);
     copies_begun();
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    fill(*table);
+    table.fill();
     if (threadIdx.x == 0) {
         u32 strips = e.inner / 16, per_expert = (strips + a.inner_tiles - 1) / a.inner_tiles;
         task.k = blockIdx.x / per_expert, task.top = blockIdx.x % per_expert * a.inner_tiles, task.tiles = min(a.inner_tiles, strips - task.top);
@@ -338,13 +315,10 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
     // All write the same, and so none waits for another warp.
     task.strips[0] = e.gate.first.codes + e.gate.codes_stride * expert + begin, task.strips[1] = e.up.first.codes + e.up.codes_stride * expert + begin;
     __syncwarp();
-    u32 room = shared_address(shared_memory) + sizeof(Iq2Table) + warp * slots;
-    gate_and_up(room, lines, column_of(table), task, e.hidden, weigh, [&](const GateAndUp &walk, u32 m, float upper, float lower) {
-        float *at = sums + ((walk.tile * 2 + m) * segments + walk.segment) * 16 + threadIdx.x % 32 / 4;
-        at[0] = upper, at[8] = lower;
-    });
+    gate_and_up(shared_address(rooms) + warp * slots, shared_address(lines), table.column(), task, e.hidden, shared_address(sums), weigh);
     __syncthreads();
-    inner_values(a.middle + (u64)task.k * e.inner + task.top * 16, sums, task.tiles, segments, unscale(IQ2_XXS), e.limit, task.weight);
+    inner_values(a.middle + (u64)task.k * e.inner + task.top * 16, sums, task.tiles, blocks, unscale(IQ2_XXS), e.limit, task.weight,
+                 [&](float total, float sum, u32 block) { return __fmaf_rn(sum, *(const float *)(lines + block * BYTE_LINE + 256), total); });
 }
 
 // ------------------------------------------------------------------ the experts' output
@@ -404,7 +378,7 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
         const u8 *expert = e.down.first.codes + e.down.codes_stride * choice.picks[k];
         task_list[task] = {expert + (top + of / used) * stride, segment, k * blocks + 2 * segment};
     }
-    of_shared.end(0, [&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which * segments + walk.segment) * 16, upper, lower); });
+    of_shared.end([&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which * segments + walk.segment) * 16, upper, lower); });
     __syncthreads();
 
     u32 list = shared_address(task_list), to = room + lane * 16;
@@ -440,7 +414,7 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
         copies_done<1>();
         __syncwarp();
 #pragma unroll 1
-        for (u32 k = 0; k < min(2u, blocks - 2 * of.x); k++) one_block<Q2_K>(span.further(slot + k * tile), line + k * VECTOR_LINE, 0, x, sum);
+        for (u32 k = 0; k < min(2u, blocks - 2 * of.x); k++) one_block<Q2_K>(span.further(slot + k * tile), line + k * VECTOR_LINE, x, sum);
         __syncwarp();
         ask(task + 2 * warps, slot);
         slot ^= 2 * tile;

@@ -6,7 +6,7 @@ use super::{ExpertsArgs, tensor::HalfExpertsArgs};
 use crate::{
     device::{Device, DeviceInfo, Kernel, Kernels},
     options::CudaError,
-    tensor::{FEW_WARPS, segments, table_bytes, tile_bytes, tiles},
+    tensor::{FEW_WARPS, bytes, segments, tile_bytes, tiles},
 };
 
 /// Shared memory that the kernels have without asking, and that counts: a choice.
@@ -68,10 +68,9 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         + SHARED_AHEAD * tile_bytes(Format::F16)
         + tiles(hidden) * 2 * segments(hidden) * 16 * size_of::<f32>()
         + (VECTOR_LINE + 2 * hidden);
-    let in_shared = table_bytes(Format::Iq2Xxs as u32)
+    let in_shared = bytes::table_bytes(Format::Iq2Xxs as u32)
         + warps * IN_AHEAD * tile_bytes(Format::Iq2Xxs)
-        + (VECTOR_LINE + 2 * hidden)
-        + inner_tiles * 2 * segments(hidden) * 16 * size_of::<f32>();
+        + hidden / 256 * (bytes::LINE + inner_tiles * 2 * 16 * size_of::<f32>());
     // Of the output, too, where there is room for the sums; its blocks find from their number how many strips one
     // takes.
     let outputs = hidden / 16;

@@ -19,6 +19,7 @@ struct WideArgs {
     u32 only_shared;  // 1: those, 0: the others
     float limit, shared_limit;
     u32 unused;
+    const float *units; // [rows][columns / 256] of vectors that are whole numbers
 };
 
 // Where what has been summed goes, remembered in shared memory.
@@ -125,18 +126,23 @@ template <int F> __device__ __forceinline__ void wide(const WideArgs &a) {
         if (!(a.items ? wide_item(a, rows, packed, target, places, weights) : wide_product(a, rows, packed, target, places))) return;
         if (threadIdx.x == 0) kept = target;
         Iq2Table *table = (Iq2Table *)wide_memory;
-        if (has_table(F)) fill(*table);
+        u8 *room = (u8 *)(F == IQ2_XXS ? table + 1 : table);
+        if (F == IQ2_XXS) fill(*table);
         __syncthreads();
         Eight<F> above(rows.above, rows.upper), below(rows.below, rows.lower);
         u32 blocks = rows.above.cols / 256;
-        u8 *room = (u8 *)behind_table(wide_memory, F);
+        float *units = (float *)(room + WIDE_RING + WIDE_DEPTH * WIDE_WARPS * TILE_BYTES<F>);
+        if (BY_BLOCKS<F>) {
+            for (u32 i = threadIdx.x; i < blocks * WIDE_VECTORS; i += blockDim.x) units[i] = a.units[(u64)(places[i % WIDE_VECTORS] / (a.used + 1)) * blocks + i / WIDE_VECTORS];
+            __syncthreads();
+        }
         // Products of fewer vectors are faster.
         if (target.count <= 64)
-            wide_columns<F, 64>(above, below, blocks, packed, room, table, total);
+            wide_columns<F, 64>(above, below, blocks, packed, units, room, table, total);
         else if (target.count <= 96)
-            wide_columns<F, 96>(above, below, blocks, packed, room, table, total);
+            wide_columns<F, 96>(above, below, blocks, packed, units, room, table, total);
         else
-            wide_columns<F, 128>(above, below, blocks, packed, room, table, total);
+            wide_columns<F, 128>(above, below, blocks, packed, units, room, table, total);
     }
     wide_store(total, kept, places, weights, a.middle);
 }

@@ -4,12 +4,12 @@
 // columns: of gate and of up, or two neighbours of an output matrix. It adds up the segments itself.
 
 // Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for. Where
-// there is little shared memory, only some have room, and one table of IQ2_XXS.
+// there is little shared memory, only some have room.
 static const u32 ITEM_WARPS_IN = 20;
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200
-static const u32 ITEM_WARPS_OUT = 24, ITEM_TABLES = 2;
+static const u32 ITEM_WARPS_OUT = 24;
 #else
-static const u32 ITEM_WARPS_OUT = 16, ITEM_TABLES = 1;
+static const u32 ITEM_WARPS_OUT = 16;
 #endif
 
 // ------------------------------------------------------------------ which vectors share an expert
@@ -111,17 +111,12 @@ struct ItemTask {
     __device__ __forceinline__ u32 strip() const { return both & 0xffff; }
 };
 
-// How a format's columns lie beside its tiles, and what a lane does with a block of 256 of them.
+// How a format's columns lie beside its tiles, and what a lane does with a block of 256 of them: `begin` a pair of strips,
+// `open` a segment, `multiply` its blocks, `close` it.
 template <int F> struct ItemBlock;
 
 // What a warp has for its pieces; two times a tile of either strip, and behind them the vectors' columns.
 template <int F> constexpr u32 ITEM_SLOT = 2 * TILE_BYTES<F> + ITEM_VECTORS * ItemBlock<F>::line;
-
-__device__ __forceinline__ uint2 shared8(u32 at) {
-    uint2 v;
-    asm("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at));
-    return v;
-}
 
 // As `staged16`, for those lanes that need it.
 __device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
@@ -130,10 +125,11 @@ __device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
 }
 
 // What a warp does: `strip_of(expert, strip)` is where the first of two strips begins, the other lies so many bytes
-// `apart`; `x` are all vectors, which `ready` waits for; `done(item, strip, sums)` takes what has come out.
+// `apart`; `x` are all vectors, which `ready` waits for; `done(item, strip, lanes)` takes what has come out.
 template <int F, class StripOf, class Ready, class Done>
-__device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 blocks, u64 apart, const u16 *x, u32 room, ItemBlock<F> lanes, StripOf strip_of, Ready ready, Done done) {
-    u32 lane = threadIdx.x % 32, to = room + lane * 16, to_lines = room + 2 * TILE_BYTES<F> + ItemBlock<F>::place(8 * lane), left = 0, slot = 0, vectors = 0;
+__device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 blocks, u64 apart, const u8 *x, u32 room, ItemBlock<F> lanes, StripOf strip_of, Ready ready, Done done) {
+    const u32 width = ItemBlock<F>::width;
+    u32 lane = threadIdx.x % 32, to = room + lane * 16, to_lines = room + 2 * TILE_BYTES<F> + ItemBlock<F>::place(lane), left = 0, slot = 0, vectors = 0;
     const u8 *from = nullptr;
     ItemTask ahead = {ItemTask::NONE};
     keep_at_hand(to), keep_at_hand(to_lines);
@@ -152,10 +148,12 @@ __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 block
         ask_line<TILE_BYTES<F>>(to + slot, from);
         ask_line<TILE_BYTES<F>>(to + slot + TILE_BYTES<F>, from + apart);
         from += TILE_BYTES<F>;
-        return {ahead, vectors, (blocks - left--) * 512 + lane * 16};
+        return {ahead, vectors, (blocks - left--) * width + lane * 16};
     };
     auto ask_columns = [&](const Asked &of, u32 slot) {
-        auto ask_vector = [&](u32 v) { copy_further<0>(to_lines + slot + v * ItemBlock<F>::line, (const u8 *)x + ((of.vectors >> 10 * v & 1023) * (blocks * 512) + of.bytes)); };
+        auto ask_vector = [&](u32 v) {
+            if (width == 512 || lane < width / 16) copy_further<0>(to_lines + slot + v * ItemBlock<F>::line, x + ((of.vectors >> 10 * v & 1023) * (blocks * width) + of.bytes));
+        };
         // Most have one vector.
         if (of.vectors >> 30 > 0) {
             ask_vector(0);
@@ -174,100 +172,76 @@ __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 block
     ItemTask here = first.task, then = second.task;
     while (!here.none()) {
         ItemTask task = here;
-        lanes.needed = lane / 4 < list.items()[task.item()].count();
-        float total[2][4] = {};
+        lanes.begin(list.items()[task.item()].count());
         u32 block = 0;
         do {
-            float sum[2][4] = {};
+            lanes.open();
             u32 end = min(block + 2, blocks);
 #pragma unroll 1
             do {
                 copies_done<1>();
                 __syncwarp();
-                lanes.multiply(slot, sum);
+                lanes.multiply(slot);
                 __syncwarp();
                 Asked asked = ask(slot);
                 ask_columns(asked, slot);
                 here = then, then = asked.task;
                 slot ^= ITEM_SLOT<F>;
             } while (++block < end);
-#pragma unroll
-            for (int m = 0; m < 2; m++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) total[m][j] += sum[m][j];
+            lanes.close();
         } while (block < blocks);
-        done(list.items()[task.item()], task.strip(), total);
+        done(list.items()[task.item()], task.strip(), lanes);
     }
 }
 
 // ------------------------------------------------------------------ the inner vectors
 
-// Which of the three magnitudes of IQ2_XXS eight weights have, as `prmt` picks two of eight bytes: sixteen times over, so
-// that lanes that read together have banks of their own. Half as much is read as of `Iq2Table`, with more instructions: a
-// kernel that looks up as much in either has enough of both.
-struct Iq2Which {
-    uint2 eights[256][16];
-    __device__ __forceinline__ void fill() {
-#pragma unroll 8
-        for (u32 i = threadIdx.x; i < 256 * 16; i += blockDim.x) {
-            u64 bytes = IQ2_XXS_GRID[i / 16];
-            eights[i / 16][i % 16] = make_uint2(picks((u32)bytes), picks((u32)(bytes >> 32)));
-        }
-    }
-    // 8, 25 and 43 are 0, 1 and 2 times 16 and something; a half has two bytes.
-    __device__ __forceinline__ static u32 picks(u32 four) { return (four >> 4 & 0x03030303u) * 0x22 + 0x10101010u; }
-};
-
-static_assert(sizeof(Iq2Which) == sizeof(Iq2Table), "entries of one size");
-
 template <> struct ItemBlock<IQ2_XXS> {
-    static const u32 line = NEAR_LINE;
-    __device__ __forceinline__ static u32 place(u32 column) { return Near::place(column); }
+    static const u32 line = BYTE_LINE, width = BYTE_LINE;
+    __device__ __forceinline__ static u32 place(u32 lane) { return lane * 16; }
 
-    u32 codes, sizes, pick, magnitudes, which, runs[4];
-    // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
-    bool needed;
-    uint4 x;
+    u32 codes, sizes, unit, lines, column, count;
+    ByteRuns runs;
+    // Of each vector the value of row g + t % 2 * 8 of strip t / 2.
+    float total[ITEM_VECTORS];
 
-    __device__ __forceinline__ ItemBlock(u32 room, const Iq2Table *table)
-        : codes(room + threadIdx.x % 32 * 16), sizes(room + 16 * Widths<IQ2_XXS>::codes + threadIdx.x % 32 / 4 * Widths<IQ2_XXS>::scales), pick(0x4040 + threadIdx.x % 4 * 0x0101),
-          magnitudes(column_of(table)), which(shared_address(table + 1) + threadIdx.x % 16 * sizeof(uint2)), x{} {
-        u32 vector = room + 2 * TILE_BYTES<IQ2_XXS> + threadIdx.x % 32 / 4 * line, first = place(Codes<IQ2_XXS>::start(0, threadIdx.x % 4));
-#pragma unroll
-        for (u32 s = 0; s < 4; s++) runs[s] = vector + (first ^ place(Codes<IQ2_XXS>::start(s, 0)));
-        keep_at_hand(codes), keep_at_hand(sizes), keep_at_hand(magnitudes), keep_at_hand(which);
+    __device__ __forceinline__ ItemBlock(u32 room, const Iq2Digits &table)
+        : codes(room + threadIdx.x % 32 * 16), sizes(room + 16 * Widths<IQ2_XXS>::codes + threadIdx.x % 32 / 4 * Widths<IQ2_XXS>::scales + threadIdx.x % 4), unit(room + iq2_unit()),
+          lines(room + 2 * TILE_BYTES<IQ2_XXS>), column(table.column()) {
+        runs.clear();
+        keep_at_hand(codes), keep_at_hand(sizes), keep_at_hand(unit), keep_at_hand(column);
     }
 
-    // Half a run of the one strip and of the other in turn: what must be looked up is asked for while the other is
-    // multiplied.
-    __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
-        const u32 other = TILE_BYTES<IQ2_XXS>, further = 8 * Widths<IQ2_XXS>::codes, sizes_further = 8 * Widths<IQ2_XXS>::scales;
-        Iq2Row rows[2][2] = {{Iq2Row(codes + slot, sizes + slot, pick), Iq2Row(codes + slot + further, sizes + slot + sizes_further, pick)},
-                             {Iq2Row(codes + slot + other, sizes + slot + other, pick), Iq2Row(codes + slot + other + further, sizes + slot + other + sizes_further, pick)}};
-        uint4 upper[2], lower[2];
-        uint2 lower_which[2];
-        auto look = [&](u32 m, u32 half) {
-            upper[m] = shared16(rows[m][0].entry(half, magnitudes));
-            if (ITEM_TABLES > 1)
-                lower_which[m] = shared8(rows[m][1].entry(half, which));
-            else
-                lower[m] = shared16(rows[m][1].entry(half, magnitudes));
-        };
-        look(0, 0);
+    __device__ __forceinline__ void begin(u32 vectors) {
+        count = vectors;
 #pragma unroll
-        for (u32 i = 0; i < 16; i++) {
-            u32 m = i % 2, half = i / 2;
-            if (m == 0) staged16_if(x, runs[half / 2] + slot + half % 2 * 16, needed);
-            if (i < 15) look(1 - m, (i + 1) / 2);
-            u32 a[4], b[4];
-            rows[m][0].weigh(half, upper[m], a);
-            if (ITEM_TABLES > 1)
-                rows[m][1].weigh(half, lower_which[m], b);
+        for (u32 v = 0; v < ITEM_VECTORS; v++) total[v] = 0.0f;
+    }
+    __device__ __forceinline__ void open() {}
+    __device__ __forceinline__ void close() {}
+
+    template <int V> __device__ __forceinline__ void vectors(u32 slot, u32 first) {
+        u32 at = lines + slot + first * line;
+        int part[V][4];
+        runs.load<V>(at);
+        iq2_parts<V>(codes + slot, sizes + slot, column, runs, part);
+        float of_row = f16_to_f32((u16)staged2(unit + slot));
+#pragma unroll
+        for (int v = 0; v < V; v++) {
+            float of_vector = __uint_as_float(staged4(at + v * line + 256)), sum = (float)sum_of_lanes(part[v]);
+            if (V == 1 && first > 0)
+                total[2] = add_block(total[2], sum, of_row, of_vector);
             else
-                rows[m][1].weigh(half, lower[m], b);
-            mma(sum[m], a[0], b[0], a[1], b[1], x.x, x.y);
-            mma(sum[m], a[2], b[2], a[3], b[3], x.z, x.w);
+                total[v] = add_block(total[v], sum, of_row, of_vector);
         }
+        if (V > 1) runs.clear(); // one vector leaves columns alone that two have
+    }
+
+    __device__ __forceinline__ void multiply(u32 slot) {
+        static_assert(ITEM_VECTORS == 3, "two and one");
+        u32 first = 0;
+        if (count > 1) vectors<2>(slot, 0), first = 2;
+        if (count % 2) vectors<1>(slot, first);
     }
 };
 
@@ -275,38 +249,33 @@ template <> struct ItemBlock<IQ2_XXS> {
 extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts_in_8_iq2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     const ExpertsArgs &e = a.e;
-    Iq2Table *tables = (Iq2Table *)shared_memory;
-    ItemList &list = *(ItemList *)(tables + ITEM_TABLES);
-    fill(tables[0]);
-    if (ITEM_TABLES > 1) ((Iq2Which *)(tables + 1))->fill();
+    Iq2Digits &table = *(Iq2Digits *)shared_memory;
+    ItemList &list = *(ItemList *)(&table + 1);
+    table.fill();
     await();
     invite(); // now, so that the next kernel's blocks know what has been chosen when they begin
     list_items(a, true, list);
     u32 blocks = e.hidden / 256, room = shared_address(list.behind(a)) + threadIdx.x / 32 * 2 * ITEM_SLOT<IQ2_XXS>;
     auto strip_of = [&](u32 expert, u32 strip) { return e.gate.first.codes + e.gate.codes_stride * expert + (u64)(strip * blocks) * TILE_BYTES<IQ2_XXS>; };
-    auto done = [&](const ItemVectors &item, u32 strip, const float (&total)[2][4]) {
-        const float scale = unscale(IQ2_XXS);
+    auto done = [&](const ItemVectors &item, u32 strip, const ItemBlock<IQ2_XXS> &lanes) {
+        u32 lane = threadIdx.x % 32, row = strip * 16 + lane / 4 + lane % 2 * 8;
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) {
-            u32 n = threadIdx.x % 4 * 2 + j, row = strip * 16 + threadIdx.x % 32 / 4;
-            if (n >= item.count()) continue;
-#pragma unroll
-            for (u32 k = 0; k < 2; k++, row += 8) {
-                if (row >= e.inner) continue;
-                float m = swiglu(total[0][2 * k + j] * scale, total[1][2 * k + j] * scale, e.limit) * item.weights[n];
-                a.middle[(u64)item.pairs[n] * e.inner + row] = half_of(m);
-            }
+        for (u32 v = 0; v < ITEM_VECTORS; v++) {
+            if (v >= item.count()) break;
+            float mine = lanes.total[v] * unscale(IQ2_XXS), up = __shfl_xor_sync(FULL, mine, 2);
+            if (lane % 4 < 2 && row < e.inner) a.middle[(u64)item.pairs[v] * e.inner + row] = half_of(swiglu(mine, up, e.limit) * item.weights[v]);
         }
     };
-    walk_items<IQ2_XXS>(list, (e.inner + 15) / 16, blocks, e.up.first.codes - e.gate.first.codes, a.x, room, ItemBlock<IQ2_XXS>(room, tables), strip_of, [] {}, done);
+    walk_items<IQ2_XXS>(list, (e.inner + 15) / 16, blocks, e.up.first.codes - e.gate.first.codes, a.numbers.lines, room, ItemBlock<IQ2_XXS>(room, table), strip_of, [] {}, done);
 }
 
 // ------------------------------------------------------------------ the outputs
 
 template <> struct ItemBlock<Q2_K> {
     // Neighbouring vectors, and the halves of one, have different banks where lanes read together.
-    static const u32 line = 512 + 64 + 16;
-    __device__ __forceinline__ static u32 place(u32 column) { return column * 2 + column / 128 * 64; }
+    static const u32 line = 512 + 64 + 16, width = 512;
+    __device__ __forceinline__ static u32 place(u32 lane) { return place_of(8 * lane); }
+    __device__ __forceinline__ static u32 place_of(u32 column) { return column * 2 + column / 128 * 64; }
 
     // 64 columns of a row, and of each two runs what the numbers are multiplied with and what is added, as `Codes` says.
     struct Row {
@@ -329,22 +298,37 @@ template <> struct ItemBlock<Q2_K> {
     // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
     bool needed;
     uint4 low, high;
+    float sum[2][4], total[2][4];
 
     explicit __device__ __forceinline__ ItemBlock(u32 room)
         : codes(room + threadIdx.x % 32 * 16), meta(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + threadIdx.x % 4 / 2 * 8), sizes(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + 16),
-          shift(threadIdx.x % 2 * 8), vector(room + 2 * TILE_BYTES<Q2_K> + threadIdx.x % 32 / 4 * line + place(Codes<Q2_K>::start(0, threadIdx.x % 4))), low{}, high{} {
+          shift(threadIdx.x % 2 * 8), vector(room + 2 * TILE_BYTES<Q2_K> + threadIdx.x % 32 / 4 * line + place_of(Codes<Q2_K>::start(0, threadIdx.x % 4))), low{}, high{} {
         keep_at_hand(codes), keep_at_hand(meta), keep_at_hand(sizes), keep_at_hand(shift), keep_at_hand(vector);
     }
 
+    __device__ __forceinline__ void begin(u32 vectors) {
+        needed = threadIdx.x % 32 / 4 < vectors;
+        clear(total);
+    }
+    __device__ __forceinline__ void open() { clear(sum); }
+    __device__ __forceinline__ void close() {
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) total[i / 4][i % 4] += sum[i / 4][i % 4];
+    }
+    __device__ __forceinline__ static void clear(float (&sums)[2][4]) {
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) sums[i / 4][i % 4] = 0.0f;
+    }
+
     template <u32 S> __device__ __forceinline__ void run(const Row &a, const Row &b, u32 columns, float (&sum)[4]) {
-        staged16_if(low, columns + place(Codes<Q2_K>::start(S, 0)), needed), staged16_if(high, columns + place(Codes<Q2_K>::start(S, 0)) + 16, needed);
+        staged16_if(low, columns + place_of(Codes<Q2_K>::start(S, 0)), needed), staged16_if(high, columns + place_of(Codes<Q2_K>::start(S, 0)) + 16, needed);
         mma(sum, a.two<S, 0>(0), b.two<S, 0>(0), a.two<S, 1>(0), b.two<S, 1>(0), low.x, low.y);
         mma(sum, a.two<S, 0>(1), b.two<S, 0>(1), a.two<S, 1>(1), b.two<S, 1>(1), low.z, low.w);
         mma(sum, a.two<S, 0>(2), b.two<S, 0>(2), a.two<S, 1>(2), b.two<S, 1>(2), high.x, high.y);
         mma(sum, a.two<S, 0>(3), b.two<S, 0>(3), a.two<S, 1>(3), b.two<S, 1>(3), high.z, high.w);
     }
 
-    __device__ __forceinline__ void multiply(u32 slot, float (&sum)[2][4]) {
+    __device__ __forceinline__ void multiply(u32 slot) {
 #pragma unroll
         for (u32 m = 0; m < 2; m++) {
             const u32 tile = m * TILE_BYTES<Q2_K>, further = 8 * Widths<Q2_K>::codes, meta_further = 8 * Widths<Q2_K>::scales;
@@ -371,15 +355,15 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_expert
         await();
         invite();
     };
-    auto done = [&](const ItemVectors &item, u32 strip, const float (&total)[2][4]) {
+    auto done = [&](const ItemVectors &item, u32 strip, const ItemBlock<Q2_K> &lanes) {
 #pragma unroll
         for (u32 j = 0; j < 2; j++) {
             u32 n = threadIdx.x % 4 * 2 + j, row = strip * 32 + threadIdx.x % 32 / 4;
             if (n >= item.count()) continue;
 #pragma unroll
             for (u32 k = 0; k < 4; k++, row += 8)
-                a.parts[(u64)item.pairs[n] * e.hidden + row] = total[k / 2][k % 2 * 2 + j] * unscale(Q2_K);
+                a.parts[(u64)item.pairs[n] * e.hidden + row] = lanes.total[k / 2][k % 2 * 2 + j] * unscale(Q2_K);
         }
     };
-    walk_items<Q2_K>(list, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, a.middle, room, ItemBlock<Q2_K>(room), strip_of, ready, done);
+    walk_items<Q2_K>(list, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, (const u8 *)a.middle, room, ItemBlock<Q2_K>(room), strip_of, ready, done);
 }

@@ -6,7 +6,11 @@ use super::tensor::HalfExpertsArgs;
 use crate::{
     device::{Device, Kernel, Kernels},
     options::CudaError,
-    tensor::{MOST_SHARED, NEAR_LINE, table_bytes, tile_bytes},
+    tensor::{
+        MOST_SHARED,
+        bytes::{LINE, table_bytes},
+        tile_bytes,
+    },
 };
 
 /// Vectors of an item.
@@ -30,7 +34,7 @@ pub struct Known {
 
 /// That of gate and up.
 pub const INPUT: Known =
-    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, line: NEAR_LINE, warps: 20 };
+    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, line: LINE, warps: 20 };
 /// That of the outputs.
 pub const OUTPUT: Known = Known {
     format: Format::Q2K,
@@ -59,11 +63,9 @@ pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
     [INPUT, OUTPUT].into_iter().try_for_each(|known| kernels.allow_shared(known.kernel, most))
 }
 
-/// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors. Where
-/// a block may have much, it has a second table as large as the first.
-fn shared(of: Known, pairs: usize, much: bool) -> (usize, usize) {
-    let tables = table_bytes(of.format as u32) * if much { 2 } else { 1 };
-    let common = tables + LIST_HEAD + pairs * LISTED;
+/// Bytes of shared memory beside the warps' own, and those of a warp: two pieces of two strips and their vectors.
+fn shared(of: Known, pairs: usize) -> (usize, usize) {
+    let common = table_bytes(of.format as u32) + LIST_HEAD + pairs * LISTED;
     (common, 2 * (2 * tile_bytes(of.format) + VECTORS * of.line))
 }
 
@@ -75,7 +77,7 @@ pub fn run(
     pairs: usize,
     args: &HalfExpertsArgs,
 ) -> Result<(), CudaError> {
-    let (common, each) = shared(of, pairs, device.info().has_much_shared());
+    let (common, each) = shared(of, pairs);
     let warps = ((most_shared(device) - common) / each).min(of.warps);
     let grid = [device.info().multiprocessors, 1, 1];
     device.launch(kernels, of.kernel, grid, 32 * warps as u32, common + warps * each, args)
@@ -94,7 +96,7 @@ mod tests {
             for (much, pairs, wanted) in
                 [(true, flash, of.warps), (true, most_pairs, of.warps - 1), (false, most_pairs, 6)]
             {
-                let (common, each) = shared(of, pairs, much);
+                let (common, each) = shared(of, pairs);
                 let most = if much { MUCH_SHARED } else { MOST_SHARED };
                 assert!(common + wanted * each <= most, "{pairs} pairs of {}", of.format);
             }

@@ -7,15 +7,6 @@ __device__ __forceinline__ void inputs_of(const ExpertsArgs &e, bool shared, u32
     up = shared ? e.shared_up : member(e.up, expert);
 }
 
-// What a block needs of shared memory beside the vectors: the table, where the format wants one, and the shelf.
-struct ManyRoom {
-    Iq2Table *table;
-    u8 *rest;
-    __device__ __forceinline__ ManyRoom(uint4 *shared, u32 format) : table((Iq2Table *)shared), rest((u8 *)behind_table(shared, format)) {
-        if (has_table(format)) fill(*table);
-    }
-};
-
 // The inner vectors of an item's pairs: 64 rows of its gate, and of the other input.
 template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArgs &a, const Item &item) {
     extern __shared__ uint4 many_memory[];
@@ -29,26 +20,36 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
     }
     Matrix gate, up;
     inputs_of(e, shared, item.expert, gate, up);
-    ManyRoom room(many_memory, gate.format);
     __syncthreads();
-    auto input = [&](u32 i) { return a.x + (u64)(pairs[i] / (e.used + 1)) * e.hidden; };
     u32 top = blockIdx.x * HALF_ROWS;
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(gate, top, up, top, input, room.rest, room.table, total)
-    FOR_EXPERT_CODES(gate.format, BODY)
+    auto row = [&](u32 i) { return (u64)(pairs[i] / (e.used + 1)); };
+    if (gate.format == IQ2_XXS) {
+        Iq2Table *table = (Iq2Table *)many_memory;
+        u32 blocks = e.hidden / 256;
+        float *units = (float *)(table + 1); // [blocks][8 N]
+        fill(*table);
+        for (u32 i = threadIdx.x; i < blocks * 8 * N; i += blockDim.x) units[i] = a.numbers.units[row(i % (8 * N)) * blocks + i / (8 * N)];
+        auto input = [&](u32 i) { return a.numbers.halves + row(i) * e.hidden; };
+        many_columns<IQ2_XXS, N>(gate, top, up, top, input, units, (u8 *)(units + blocks * 8 * N), table, total);
+    } else {
+        auto input = [&](u32 i) { return a.x + row(i) * e.hidden; };
+#define BODY(F) many_columns<F, N>(gate, top, up, top, input, nullptr, (u8 *)many_memory, nullptr, total)
+        FOR_CODES(gate.format, BODY)
 #undef BODY
+    }
     float scale = unscale(gate.format), limit = shared ? e.shared_limit : e.limit;
-    u32 row = top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+    u32 first = top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (u32 j = 0; j < 2; j++) {
             u32 vector = 8 * n + threadIdx.x % 4 * 2 + j;
             if (vector >= item.count) continue;
-            u16 *middle = a.middle + (u64)pairs[vector] * e.inner + row;
+            u16 *middle = a.middle + (u64)pairs[vector] * e.inner + first;
 #pragma unroll
             for (u32 k = 0; k < 2; k++) {
-                if (row + 8 * k >= e.inner) continue;
+                if (first + 8 * k >= e.inner) continue;
                 float m = swiglu(total[0][n][2 * k + j] * scale, total[1][n][2 * k + j] * scale, limit) * weights[vector];
                 middle[8 * k] = half_of(m);
             }
@@ -62,13 +63,12 @@ template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArg
     const ExpertsArgs &e = a.e;
     if (threadIdx.x < 8 * N) pairs[threadIdx.x] = a.order[item.first + min(threadIdx.x, item.count - 1)];
     Matrix down = item.expert == a.experts ? e.shared_down : member(e.down, item.expert);
-    ManyRoom room(many_memory, down.format);
     __syncthreads();
     auto input = [&](u32 i) { return a.middle + (u64)pairs[i] * e.inner; };
     u32 top = blockIdx.x * 2 * HALF_ROWS;
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(down, top, down, top + HALF_ROWS, input, room.rest, room.table, total)
-    FOR_EXPERT_CODES(down.format, BODY)
+#define BODY(F) many_columns<F, N>(down, top, down, top + HALF_ROWS, input, nullptr, (u8 *)many_memory, nullptr, total)
+    FOR_CODES(down.format, BODY)
 #undef BODY
     float scale = unscale(down.format);
     u32 row = top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;

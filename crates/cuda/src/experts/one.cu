@@ -31,7 +31,7 @@ __device__ __forceinline__ void router_and_shared_inner(const HalfExpertsArgs &a
     u32 tiles = tiles_at_once(e.hidden), first = (blockIdx.x - a.router_blocks) * tiles, n = min(threadIdx.x % 32 / 4, count - 1);
     if (threadIdx.x < 8) pairs[threadIdx.x] = (r + threadIdx.x) * (e.used + 1) + e.used, ones[threadIdx.x] = 1.0f;
     Inner of = {e.shared_gate, e.shared_up, first, tiles, e.shared_limit};
-    few_inner(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory, nullptr);
+    few_inner(a, of, [] { await(); }, count, a.x + (u64)(r + n) * e.hidden, pairs, ones, (u8 *)shared_memory);
 }
 
 // Of one row: the inner vectors of the experts that it has chosen.
@@ -39,9 +39,6 @@ __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *sh
     __shared__ u32 pair[1];
     __shared__ float weight[1];
     const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    u8 *rest = (u8 *)behind_table(shared_memory, e.gate.first.format);
-    if (has_table(e.gate.first.format)) fill(*table);
     u32 tiles = a.inner_tiles, per_expert = (e.inner / 16 + tiles - 1) / tiles, k = blockIdx.x / per_expert;
     await();
     u32 expert = e.picked[k];
@@ -49,7 +46,7 @@ __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *sh
     __syncthreads();
     Matrix gate = member(e.gate, expert), up = member(e.up, expert);
     Inner of = {gate, up, blockIdx.x % per_expert * tiles, tiles, e.limit};
-    few_inner(a, of, [] {}, 1, a.x, pair, weight, rest, table);
+    few_inner(a, of, [] {}, 1, a.x, pair, weight, (u8 *)shared_memory);
 }
 
 // Every `FEW_WARPS`th segment of the strips of the chosen experts, one expert after another.
@@ -77,8 +74,7 @@ static const u32 MOST_USED = 32;
 __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 picks[MOST_USED];
     const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    u8 *rooms = (u8 *)behind_table(shared_memory, e.down.first.format), *room = rooms + threadIdx.x / 32 * ROOM;
+    u8 *rooms = (u8 *)shared_memory, *room = rooms + threadIdx.x / 32 * ROOM;
     u32 warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, row = blockIdx.x * 16, segments = segments_of(e.inner), used = e.used, blocks = e.inner / 256;
     u32 all = used * segments, mine = warp < all ? (all - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
     u32 shared = warp < segments ? (segments - warp + FEW_WARPS - 1) / FEW_WARPS : 0;
@@ -94,11 +90,10 @@ __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *s
     {                                                                                                                     \
         Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, blocks, shared, {Strip<G>(e.shared_down, row), warp, FEW_WARPS}); \
         pipe.begin();                                                                                                     \
-        if (has_table(e.down.first.format)) fill(*table);                                                                 \
         await();                                                                                                          \
         if (threadIdx.x < used) picks[threadIdx.x] = e.picked[threadIdx.x];                                               \
         __syncthreads();                                                                                                  \
-        pipe.template end<1>(shared_middle, 0, shared_done);                                                              \
+        pipe.template end<1>(shared_middle, shared_done);                                                                 \
     }
     FOR_CODES(e.shared_down.format, BODY)
 #undef BODY
@@ -106,9 +101,9 @@ __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *s
     {                                                                                                                           \
         Pipe<G, DEPTH<G>, OuterWalk<G>> pipe(room, blocks, mine, OuterWalk<G>(e.down, picks, warp, used, e.inner, row)); \
         pipe.begin();                                                                                                           \
-        pipe.template end<1>(middle, column_of(table), done);                                                                   \
+        pipe.template end<1>(middle, done);                                                                                     \
     }
-    FOR_EXPERT_CODES(e.down.first.format, BODY)
+    FOR_CODES(e.down.first.format, BODY)
 #undef BODY
     __syncthreads();
     u32 d = row + threadIdx.x;

@@ -14,6 +14,7 @@ struct Item {
 struct HalfExpertsArgs {
     ExpertsArgs e;
     const u16 *x;  // [rows][hidden]
+    Numbers numbers; // the same as whole numbers, for experts of IQ2_XXS
     u16 *middle;   // [pairs][inner]; row r's choice k is pair r * (used + 1) + k, the shared expert last
     float *parts;  // [pairs][hidden]
     u32 *order;    // pairs, by expert
@@ -25,11 +26,6 @@ struct HalfExpertsArgs {
     u32 inner_tiles;  // of few rows: tiles of 16 inner values that a block takes
     u32 *arrived;     // blocks of the router that are done, for each eight rows; zero between launches
 };
-
-// The table of IQ2_XXS, where a format needs one, begins a block's shared memory.
-__device__ __forceinline__ bool has_table(u32 format) { return format == IQ2_XXS; }
-
-__device__ __forceinline__ void *behind_table(uint4 *shared, u32 format) { return shared + (has_table(format) ? sizeof(Iq2Table) / 16 : 0); }
 
 // ------------------------------------------------------------------ few rows
 
@@ -63,7 +59,7 @@ template <int F> struct InnerWalk {
 
 // `ready` waits for the input; every thread of the block must call this.
 template <class Ready>
-__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms, const Iq2Table *table) {
+__device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner &of, Ready ready, u32 count, const u16 *input, const u32 *pairs, const float *weights, u8 *rooms) {
     const ExpertsArgs &e = a.e;
     u32 segments = segments_of(e.hidden), share = sharers(e.hidden), groups = FEW_WARPS / share, warp = threadIdx.x / 32;
     float *sums = (float *)(rooms + FEW_WARPS * ROOM); // [tiles][gate, up][segments][count][16]
@@ -79,9 +75,9 @@ __device__ __forceinline__ void few_inner(const HalfExpertsArgs &a, const Inner 
         Pipe<G, DEPTH<G>, InnerWalk<G>> pipe(room, e.hidden / 256, mine, InnerWalk<G>(of, tile, lead, groups, which)); \
         pipe.begin();                                                                                                      \
         if (which == 0) ready();                                                                                           \
-        pipe.template end<1>(x, column_of(table), done);                                                                   \
+        pipe.template end<1>(x, done);                                                                                     \
     }
-        FOR_EXPERT_CODES(of.gate.format, BODY)
+        FOR_CODES(of.gate.format, BODY)
 #undef BODY
     }
     __syncthreads();
@@ -101,7 +97,6 @@ __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *sh
     __shared__ u32 pairs[8];
     __shared__ float weights[8];
     const ExpertsArgs &e = a.e;
-    if (has_table(e.gate.first.format)) fill(*(Iq2Table *)shared_memory);
     await();
     invite();
     if (blockIdx.y >= a.items[0].count) return;
@@ -114,15 +109,13 @@ __device__ __forceinline__ void experts_in_8(const HalfExpertsArgs &a, uint4 *sh
     const u16 *input = a.x + (u64)(pairs[threadIdx.x % 32 / 4] / (e.used + 1)) * e.hidden;
     Matrix gate = member(e.gate, item.expert), up = member(e.up, item.expert);
     Inner of = {gate, up, blockIdx.x * a.inner_tiles, a.inner_tiles, e.limit};
-    few_inner(a, of, [] {}, item.count, input, pairs, weights, (u8 *)behind_table(shared_memory, e.gate.first.format), (Iq2Table *)shared_memory);
+    few_inner(a, of, [] {}, item.count, input, pairs, weights, (u8 *)shared_memory);
 }
 
 // Eight times 16 rows of an item's output matrix.
 __device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *shared_memory) {
     __shared__ u32 pairs[8];
     const ExpertsArgs &e = a.e;
-    Iq2Table *table = (Iq2Table *)shared_memory;
-    if (has_table(e.down.first.format)) fill(*table);
     await();
     if (blockIdx.y >= a.items[0].count) return;
     const Item item = a.items[1 + blockIdx.y];
@@ -137,14 +130,14 @@ __device__ __forceinline__ void experts_out_8(const HalfExpertsArgs &a, uint4 *s
 #pragma unroll
         for (int j = 0; j < 4; j++) total[j] += sum[0][j];
     };
-    u8 *room = (u8 *)behind_table(shared_memory, e.down.first.format) + threadIdx.x / 32 * ROOM;
+    u8 *room = (u8 *)shared_memory + threadIdx.x / 32 * ROOM;
 #define BODY(G)                                                                                                                               \
     {                                                                                                                                         \
         Pipe<G, DEPTH<G>, StripWalk<G>> pipe(room, e.inner / 256, segments_of(e.inner), {Strip<G>(down, row), 0, 1}); \
         pipe.begin();                                                                                                                         \
-        pipe.template end<1>(input, column_of(table), done);                                                                                             \
+        pipe.template end<1>(input, done);                                                                                                    \
     }
-    FOR_EXPERT_CODES(down.format, BODY)
+    FOR_CODES(down.format, BODY)
 #undef BODY
 #pragma unroll
     for (u32 j = 0; j < 4; j++) {

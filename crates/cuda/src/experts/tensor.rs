@@ -11,7 +11,9 @@ use crate::{
     stages::Part,
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
-        STATIC_SHARED, knows, many_shared, segments, table_bytes, tiles,
+        STATIC_SHARED,
+        bytes::{Numbers, table_bytes, unit_bytes, wanted_by},
+        knows, many_shared, segments, tiles,
         wide::{self, PackArgs, WideArgs},
     },
 };
@@ -24,6 +26,8 @@ pub struct HalfExpertsArgs {
     pub experts: ExpertsArgs,
     /// `[rows, hidden]`, halves.
     pub x: u64,
+    /// The same as whole numbers.
+    pub numbers: Numbers,
     /// `[rows, used + 1, inner]`, halves.
     pub middle: u64,
     /// `[rows, used + 1, hidden]`; of one row, what its router's product is made of.
@@ -71,9 +75,7 @@ const MOST_USED: u32 = 32;
 pub fn suits(args: &ExpertsArgs) -> bool {
     let (hidden, inner) = (args.hidden as usize, args.inner as usize);
     let (gate, shared_gate) = (args.gate.first.format, args.shared_gate.format);
-    // Only where routed experts begin is there room for the table of IQ2_XXS.
-    let iq2 = gate == Format::Iq2Xxs as u32 && hidden.is_multiple_of(256);
-    (iq2 || knows(gate, hidden))
+    ((wanted_by(gate) && hidden.is_multiple_of(256)) || knows(gate, hidden))
         && gate == args.up.first.format
         && knows(shared_gate, hidden)
         && shared_gate == args.shared_up.format
@@ -172,6 +174,7 @@ pub fn run(
     let mut args = HalfExpertsArgs {
         experts: *experts,
         x: halves.x,
+        numbers: halves.numbers.of(rows),
         middle: halves.middle,
         parts: halves.parts,
         order: halves.order,
@@ -217,16 +220,21 @@ pub fn run(
         if shared.is_some() {
             route(device, kernels, rows, route_args)?;
         }
-        let rooms = |format: u32| table_bytes(format) + FEW_WARPS * ROOM;
-        let most_passes = most_passes(most_shared(device), rooms(gate), hidden, 1);
-        // All blocks at once, if they fit.
-        let resident = RESIDENT * device.info().multiprocessors;
-        let passes = (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, most_passes);
-        args.inner_tiles = (tiles(hidden) * passes) as u32;
-        let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
-        let pieces = rooms(gate) + sums(args.inner_tiles as usize);
-        device.launch(kernels, Kernel::HalfExpertsIn1, grid, threads, pieces, &args)?;
-        let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms(down) + output_sums(used, inner));
+        let rooms = FEW_WARPS * ROOM;
+        if items::knows_input(gate) {
+            items::run(device, kernels, items::INPUT, used, &args)?;
+        } else {
+            let most_passes = most_passes(most_shared(device), rooms, hidden, 1);
+            // All blocks at once, if they fit.
+            let resident = RESIDENT * device.info().multiprocessors;
+            let passes =
+                (used * inner).div_ceil(16 * tiles(hidden) * resident).clamp(1, most_passes);
+            args.inner_tiles = (tiles(hidden) * passes) as u32;
+            let grid = [used * inner.div_ceil(16 * args.inner_tiles as usize), 1, 1];
+            let pieces = rooms + sums(args.inner_tiles as usize);
+            device.launch(kernels, Kernel::HalfExpertsIn1, grid, threads, pieces, &args)?;
+        }
+        let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms + output_sums(used, inner));
         device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args)?;
         return Ok(false);
     }
@@ -244,7 +252,7 @@ pub fn run(
     if known.0 {
         items::run(device, kernels, items::INPUT, rows * used, &args)?;
     } else {
-        let (rooms, vectors) = (table_bytes(gate) + FEW_WARPS * ROOM, rows.min(ITEM_VECTORS));
+        let (rooms, vectors) = (FEW_WARPS * ROOM, rows.min(ITEM_VECTORS));
         let passes = most_passes(most_shared(device), rooms, hidden, vectors);
         args.inner_tiles = (tiles(hidden) * passes) as u32;
         let shared = rooms + self::sums(args.inner_tiles as usize, hidden, vectors);
@@ -255,8 +263,7 @@ pub fn run(
         items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
     } else {
         let grid = [hidden.div_ceil(16 * FEW_WARPS), most_items, 1];
-        let shared = table_bytes(down) + FEW_WARPS * ROOM;
-        device.launch(kernels, Kernel::HalfExpertsOut8, grid, threads, shared, &args)?;
+        device.launch(kernels, Kernel::HalfExpertsOut8, grid, threads, FEW_WARPS * ROOM, &args)?;
     }
     if !beside.adds_parts {
         join(device, kernels, rows, &args)?;
@@ -292,7 +299,9 @@ fn run_many(
     group(device, kernels, &args)?;
     let items = most_items(rows, used, all, per_item);
     let threads = 32 * MANY_WARPS as u32;
-    let room = |format: u32| table_bytes(format) + many_shared(format, per_item);
+    let room = |format: u32| {
+        table_bytes(format) + unit_bytes(format, per_item, hidden) + many_shared(format, per_item)
+    };
     let shared = |of: StackRef, shared: MatrixRef| room(of.first.format).max(room(shared.format));
     let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
     device.launch(kernels, input, grid, threads, shared(e.gate, e.shared_gate), &args)?;
@@ -334,6 +343,7 @@ fn run_wide(
         shared_upper: e.shared_gate,
         shared_lower: e.shared_up,
         middle: args.middle,
+        units: args.numbers.units,
         ..both
     };
     let output = WideArgs {
@@ -347,15 +357,17 @@ fn run_wide(
     let tiles =
         [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
     // A row's vector goes to all its experts; each has its own for the output.
-    let vectors = [(args.x, e.hidden, e.used + 1), (args.middle, e.inner, 1)];
+    let x = if wanted_by(e.gate.first.format) { args.numbers.halves } else { args.x };
+    let vectors = [([x, args.x], e.hidden, e.used + 1), ([args.middle; 2], e.inner, 1)];
     let parts = [Part::ExpertsIn, Part::ExpertsOut].into_iter();
-    for (((part, args), tiles), (x, width, per_row)) in
+    for (((part, args), tiles), ([x, shared_x], width, per_row)) in
         parts.zip([input, output]).zip(tiles).zip(vectors)
     {
         // The kernels are the same for both parts, so their names do not tell.
         device.enter(part);
         let of = PackArgs {
             x,
+            shared_x,
             to: halves.packed,
             items: args.items,
             order: args.order,

@@ -59,6 +59,7 @@ extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) hyper_write(const
 // its input. The head has nothing to write back.
 extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
     __shared__ float pre[4], groups[GROUPS];
+    __shared__ Found found[GROUPS / 2];
     invite();
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Ending ending = load_ending(a, lane);
@@ -104,6 +105,6 @@ extern "C" __global__ void THREADS(256) hyper_read(const HyperArgs a) {
 #pragma unroll
     for (u32 k = 0; k < 8; k++) {
         u32 d = 4 * (threadIdx.x + k * 256);
-        if (d < a.hidden) store_input(a, target, d, y[k], scale, __ldg((const float4 *)(a.norm + d)));
+        if (d < a.hidden) store_input(a, target, d, y[k], scale, __ldg((const float4 *)(a.norm + d)), found[warp / 2 + 4 * k], warp / 2);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::MatrixRef,
     options::CudaError,
+    tensor::bytes::Numbers,
 };
 
 /// Dimensions of a stream that a block of threads takes.
@@ -65,6 +66,8 @@ pub struct HyperArgs {
     pub x: u64,
     /// The same as halves, or 0.
     pub half: u64,
+    /// And as whole numbers, where those are wanted.
+    pub numbers: Numbers,
     /// The round's rows.
     pub rows: u64,
     /// Where a stage reports what is not finite.

@@ -22,6 +22,7 @@ struct HyperArgs {
     const float *base, *scale, *norm;
     float *x;  // [rows][hidden]
     u16 *half; // the same as halves, or null
+    Numbers numbers; // and as whole numbers
     const Row *rows;
     u32 *fault;
     u32 count, per_block; // rows, and how many of them a block of hyper_write takes
@@ -342,8 +343,10 @@ __device__ __forceinline__ float input_scale(const HyperArgs &a, const float *gr
     return 1.0f / sqrtf(__fadd_rn(sum / (float)a.hidden, a.rms_eps));
 }
 
-__device__ __forceinline__ void store_input(const HyperArgs &a, u32 target, u32 d, float4 y, float scale, float4 w) {
+// Two warps store 256 columns together, if whole numbers are wanted.
+__device__ __forceinline__ void store_input(const HyperArgs &a, u32 target, u32 d, float4 y, float scale, float4 w, Found &found, u32 pair) {
     float4 x = make_float4(y.x * scale * w.x, y.y * scale * w.y, y.z * scale * w.z, y.w * scale * w.w);
     *(float4 *)(a.x + (u64)target * a.hidden + d) = x;
     if (a.half) store_halves(a.half, (u64)target * a.hidden + d, x);
+    if (a.numbers.lines || a.numbers.halves) store_numbers(a.numbers, target, a.hidden, d, x, found, pair);
 }

@@ -7,9 +7,12 @@ use super::*;
 use crate::{
     device::{Buffer, testing::on_the_card},
     matvec::samples::{Noise, expected, matrix},
+    tensor::bytes,
     weights::testing::rows_to_the_card,
 };
 
+/// Columns that have a unit.
+const BLOCK: usize = 256;
 const N: usize = 4;
 const MIX: usize = 2 * N + N * N;
 const EPS: f64 = 1e-6;
@@ -36,6 +39,9 @@ struct Made {
     x: Vec<f32>,
     /// Two halves in a word.
     half: Vec<u32>,
+    /// As whole numbers, and the units of each 256.
+    numbers: Vec<i16>,
+    units: Vec<f32>,
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -112,6 +118,16 @@ impl Given {
         let x = device.alloc(4 * count * hidden, "x").unwrap();
         let half = device.alloc(2 * count * hidden, "x").unwrap();
         let fault = device.upload(&[u32::MAX], "a fault").unwrap();
+        let wanted = hidden.is_multiple_of(BLOCK);
+        let [lines, halves, units] = bytes::row_bytes(hidden)
+            .map(|each| device.alloc(if wanted { count * each } else { 0 }, "numbers").unwrap());
+        // Both forms, though a round needs one.
+        let numbers = match wanted {
+            true => {
+                Numbers { lines: lines.address(), halves: halves.address(), units: units.address() }
+            }
+            false => Numbers::default(),
+        };
         let args = HyperArgs {
             function,
             out: out.address(),
@@ -123,6 +139,7 @@ impl Given {
             norm: norm.address(),
             x: x.address(),
             half: half.address(),
+            numbers,
             rows: 0,
             fault: fault.address(),
             count: count as u32,
@@ -141,12 +158,14 @@ impl Given {
             unused: 0,
         };
         run(device, kernels, way, args).unwrap();
-        let mut halves = vec![0u32; count * hidden / 2];
-        device.read(&half, 0, &mut halves).unwrap();
+        let half_on_card = half;
+        let mut half = vec![0u32; count * hidden / 2];
+        device.read(&half_on_card, 0, &mut half).unwrap();
         let mut reported = [0u32];
         device.read(&fault, 0, &mut reported).unwrap();
         assert_eq!(reported, [u32::MAX]);
-        Made { streams: take(&streams), mix: take(&mix), x: take(&x), half: halves }
+        let (numbers, units) = numbers_of(&take(&lines), &take(&halves), take(&units));
+        Made { streams: take(&streams), mix: take(&mix), x: take(&x), half, numbers, units }
     }
 
     /// Checks one row against double precision. The sums go over the streams that were made.
@@ -196,6 +215,39 @@ impl Given {
     }
 }
 
+/// The numbers of lines of bytes, which must be those that lie as halves, and have the same units.
+fn numbers_of(lines: &[f32], halves: &[f32], units: Vec<f32>) -> (Vec<i16>, Vec<f32>) {
+    let lines: Vec<u8> = lines.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let halves: Vec<u8> = halves.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let half =
+        |at: usize| ds4_quant::f16_decode(u16::from_le_bytes([halves[2 * at], halves[2 * at + 1]]));
+    let mut numbers = Vec::new();
+    for (block, (line, unit)) in lines.chunks(bytes::LINE).zip(&units).enumerate() {
+        assert_eq!(line[BLOCK..BLOCK + 4], unit.to_le_bytes());
+        for (column, byte) in line[..BLOCK].iter().enumerate() {
+            // Of eight columns those four apart are neighbours.
+            let place = column / 8 * 8 + column % 4 * 2 + column % 8 / 4;
+            let number = *byte as i8;
+            assert_eq!(f32::from(number), half(block * BLOCK + place), "{column} of {block}");
+            numbers.push(number.into());
+        }
+    }
+    (numbers, units)
+}
+
+/// Numbers are as near as their units allow, which are no larger than need be, and their sums are exact.
+fn check_numbers(x: &[f32], numbers: &[i16], unit: f32) {
+    const LARGEST_WEIGHT: u32 = 31 * 43;
+    let sum = |of: &dyn Fn(usize) -> f32| (0..BLOCK).map(|i| of(i).abs()).sum::<f32>();
+    let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let want = (largest / 127.0).max(sum(&|i| x[i]) / 12_400.0);
+    assert!((unit / want - 1.0).abs() < 1e-5, "{unit} instead of {want}");
+    assert!(sum(&|i| f32::from(numbers[i])) as u32 * LARGEST_WEIGHT < 1 << 24);
+    for (x, &number) in x.iter().zip(numbers) {
+        assert!((x / unit - f32::from(number)).abs() <= 0.501, "{number} for {x} of {unit}");
+    }
+}
+
 #[test]
 fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
     on_the_card(|device, kernels| {
@@ -217,6 +269,15 @@ fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
             for row in [0, 3, ROWS - 1] {
                 given.check(&function, &all, row);
             }
+            assert_eq!(
+                all.units.len(),
+                if hidden.is_multiple_of(BLOCK) { ROWS * hidden / BLOCK } else { 0 }
+            );
+            for ((x, numbers), unit) in
+                all.x.chunks(BLOCK).zip(all.numbers.chunks(BLOCK)).zip(&all.units)
+            {
+                check_numbers(x, numbers, *unit);
+            }
             let way = prepare(device, kernels, hidden).unwrap();
             // Up to 17 all, because they go to clusters alone or in pairs; then more.
             let few = (1..=17).map(|count| (7 * count - 7, count));
@@ -227,7 +288,12 @@ fn a_step_is_right_and_neither_its_way_nor_company_changes_a_bit() {
                     let part = |values: &[f32], each: usize| {
                         values[from * each..(from + count) * each].to_vec()
                     };
+                    let blocks = all.units.len() / ROWS;
                     let want = Made {
+                        numbers: all.numbers
+                            [from * blocks * BLOCK..(from + count) * blocks * BLOCK]
+                            .to_vec(),
+                        units: part(&all.units, blocks),
                         streams: part(&all.streams, N * hidden),
                         mix: part(&all.mix, MIX),
                         x: part(&all.x, hidden),

@@ -31,6 +31,7 @@ template <int B, bool PARTS> __device__ __forceinline__ void hyper_cluster(const
     __shared__ float groups[B * GROUPS];
     __shared__ float4 norm[B * CHUNK / 4]; // each for the thread that asks for it: registers are dear
     __shared__ u64 sums_box, groups_box, parts_box;
+    __shared__ Found found[B];
     const u32 parts = CHUNK / 128; // whose squares are summed up, in a chunk
     // Those of no block are not written by others.
     if (threadIdx.x % GROUPS >= a.chunks * parts && threadIdx.x < B * GROUPS) groups[threadIdx.x] = 0.0f;
@@ -117,7 +118,7 @@ template <int B, bool PARTS> __device__ __forceinline__ void hyper_cluster(const
         u32 target = !live ? NOWHERE : a.head ? a.rows[row].want : row;
         float scale = input_scale(a, groups + b * GROUPS);
         asm volatile("cp.async.wait_all;" ::: "memory");
-        if (reads && target != NOWHERE) store_input(a, target, d, y, scale, norm[thread]);
+        if (reads && target != NOWHERE) store_input(a, target, chunk * CHUNK + 4 * quad_of<B>(thread_anew()), y, scale, norm[thread], found[b], b);
     }
 }
 

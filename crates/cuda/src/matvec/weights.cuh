@@ -62,6 +62,10 @@ extern "C" {
 __device__ u64 IQ2_XXS_GRID[256];
 }
 
+// Which bit of a group's word is the sign of its weight `i`: of each eight every fourth, so that one shift brings all
+// of them to where `prmt` chooses between two registers, and those of weights k and k + 4 to the tops of two halves.
+__device__ __forceinline__ u32 iq2_sign(u32 i) { return i % 8 * 4 + (i < 24 ? 2 - i / 8 : 3); }
+
 __device__ __forceinline__ float half_at(const u8 *p) { return f16_to_f32(*(const u16 *)p); }
 
 // Scale and minimum of sub-block `j` of Q4_K and Q5_K: six bits each, the last four spread out.
@@ -189,10 +193,10 @@ template <int F> __device__ __forceinline__ float4 weight4(const Matrix &m, u32 
     Tiled<IQ2_XXS> of(m, row, c / 256);
     uint2 group = __ldg((const uint2 *)of.codes + i / 32), sizes = __ldg((const uint2 *)of.scales);
     u32 magnitudes = (u32)(__ldg(&IQ2_XXS_GRID[group.x >> (i % 32 / 8 * 8) & 255]) >> (i % 8 * 8));
-    u32 signs = group.y >> (i % 32 / 2);
+    u32 signs = group.y >> iq2_sign(i % 32);
     float scale = f16_to_f32((u16)sizes.y) * ((float)(sizes.x >> (i / 32 * 4) & 15) + 0.5f) * 0.25f;
     float4 v = scaled(bytes_to_float4(magnitudes), scale, 0.0f);
-    return make_float4(signs & 1 ? -v.x : v.x, signs & 0x10000 ? -v.y : v.y, signs & 2 ? -v.z : v.z, signs & 0x20000 ? -v.w : v.w);
+    return make_float4(signs & 1 ? -v.x : v.x, signs & 16 ? -v.y : v.y, signs & 256 ? -v.z : v.z, signs & 4096 ? -v.w : v.w);
 }
 
 // Calls `BODY(F)` with the matrix's format as a constant.

@@ -12,8 +12,8 @@ __device__ __forceinline__ const u8 *scales_of_128(const Matrix &m, u32 row) { r
 
 __device__ __forceinline__ u32 word(uint4 v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
-// The magnitudes of IQ2_XXS as eight halves, eight times over: each of eight lanes that read together has
-// banks of its own.
+// The magnitudes of IQ2_XXS as eight halves, in pairs of k and k + 4, eight times over: each of eight lanes that read
+// together has banks of its own.
 struct Iq2Table {
     uint4 eights[256][8];
 };
@@ -32,9 +32,17 @@ __device__ __forceinline__ void fill(Iq2Table &table) {
     for (u32 i = threadIdx.x; i < 256 * 8; i += blockDim.x) {
         u64 bytes = IQ2_XXS_GRID[i / 8];
         u32 low = (u32)bytes, high = (u32)(bytes >> 32);
-        table.eights[i / 8][i % 8] = make_uint4(pair_sub(bytes_above_1024<0>(low), 0x64006400u), pair_sub(bytes_above_1024<1>(low), 0x64006400u),
-                                                pair_sub(bytes_above_1024<0>(high), 0x64006400u), pair_sub(bytes_above_1024<1>(high), 0x64006400u));
+        auto pair = [&](u32 k) { return pair_sub(((low >> 8 * k & 255) | (high >> 8 * k & 255) << 16) | 0x64006400u, 0x64006400u); };
+        table.eights[i / 8][i % 8] = make_uint4(pair(0), pair(1), pair(2), pair(3));
     }
+}
+
+// Where in a table, of so many bytes to an entry, the entry is that one of a word's bytes names: the byte is multiplied
+// with the size, and the others with nothing.
+template <u32 BYTES> __device__ __forceinline__ u32 entry_of(u32 four, u32 which, u32 table) {
+    u32 at;
+    asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(four), "r"(BYTES << which * 8), "r"(table));
+    return at;
 }
 
 // ------------------------------------------------------------------ tiles in shared memory
@@ -64,6 +72,12 @@ __device__ __forceinline__ u32 staged2(u32 at) {
     return v;
 }
 
+__device__ __forceinline__ u32 staged1(u32 at) {
+    u32 v;
+    asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(at));
+    return v;
+}
+
 // What a lane reads of a row, and of those a multiple of two rows further on. Whether a chunk has traded its
 // place follows from where it would lie, which is known when the kernel is compiled, and from the row, which is
 // not: so there are two beginnings to count from.
@@ -83,6 +97,16 @@ template <int F> struct Span {
     __device__ __forceinline__ uint4 chunk(u32 rows, u32 at) const { return staged16((at & Widths<F>::swap ? traded : codes) + rows * Widths<F>::codes + at); }
     __device__ __forceinline__ u32 scales_of(u32 rows) const { return scales + rows * Widths<F>::scales; }
 };
+
+// One of a pair of halves twice: the assembler makes this part of the instruction that uses it.
+template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
+    u32 two;
+    if (WHICH == 0)
+        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(two) : "r"(pair));
+    else
+        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(two) : "r"(pair));
+    return two;
+}
 
 // A number below 1024 as a half, twice.
 __device__ __forceinline__ u32 small_pair(u32 n) { return pair_sub(__byte_perm(n | 0x6400u, 0, 0x1010), 0x64006400u); }
@@ -224,85 +248,38 @@ template <> struct Codes<FP4> {
     }
 };
 
+// Twice what `Numbers` are multiplied with: whole numbers. What scales 256 columns of a row comes afterwards.
 template <> struct Codes<IQ2_XXS> {
     uint4 q;
-    u32 sizes[2]; // of the lane's sub-blocks
-    // Two times eight magnitudes, which take their time to come from the table.
-    struct Looked {
-        uint4 eights[2];
-    };
+    u32 sizes; // of the lane's groups, twice 2 n + 1
+    u32 unit;  // the row's, a half
     __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
     __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
     __device__ __forceinline__ void begin(const Span<IQ2_XXS> &at, u32 rows, u32 t) {
         q = at.chunk(rows, 0);
         uint2 scales = staged8(at.scales_of(rows));
-        // d (n + 1/2) / 4, times 16. What is added to the digits of a power of two is 4 n: it is the one whose steps are
-        // as large where n lies; two less than the power is taken away.
-        u32 both = __byte_perm(scales.x, 0, 0x4040 + t * 0x0101), factor = __byte_perm(scales.y, 0, 0x1010);
-        sizes[0] = pair_mul(factor, pair_sub((both & 0x000f000fu) | 0x6c006c00u, 0x6bff6bffu));
-        sizes[1] = pair_mul(factor, pair_sub((both & 0x00f000f0u) | 0x5c005c00u, 0x5bf05bf0u));
+        // What is added to the digits of a power of two is 4 n: it is the one whose steps are as large where n lies; two
+        // less than the power is taken away.
+        sizes = pair_sub((__byte_perm(scales.x, 0, 0x4040 + t * 0x0101) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), unit = scales.y;
     }
     __device__ __forceinline__ void fetch(const Span<IQ2_XXS> &, u32, u32) {}
-    // `column`: the lane's, in the table.
-    __device__ __forceinline__ Looked look(u32 column, u32 s) const {
-        Looked looked;
+    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32, u32 (&w)[8]) const {
+        u32 size = s < 2 ? twice<0>(sizes) : twice<1>(sizes), column = column_of(table);
 #pragma unroll
-        for (u32 i = 0; i < 2; i++)
-            looked.eights[i] = shared16(__byte_perm(s < 2 ? q.x : q.z, 0, 0x4440 + s % 2 * 2 + i) * sizeof(Iq2Table::eights[0]) + column);
-        return looked;
-    }
-    __device__ __forceinline__ void finish(const Looked &looked, u32 s, u32 (&w)[8]) const {
-        u32 signs = s < 2 ? q.y : q.w, size = sizes[s / 2];
+        for (u32 i = 0; i < 2; i++) {
+            u32 eight = s % 2 * 2 + i, from = eight < 3 ? 2 - eight : 3;
+            uint4 magnitudes = shared16(entry_of<sizeof(Iq2Table::eights[0])>(s < 2 ? q.x : q.z, eight, column));
 #pragma unroll
-        for (u32 i = 0; i < 2; i++)
-#pragma unroll
-            for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(looked.eights[i], k), size) ^ (signs << (15 - (s % 2 * 8 + 4 * i + k)) & 0x80008000u);
-    }
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32, u32 (&w)[8]) const { finish(look(column_of(table), s), s, w); }
-};
-
-// One of a pair of halves twice: the assembler makes this part of the instruction that uses it.
-template <u32 WHICH> __device__ __forceinline__ u32 twice(u32 pair) {
-    u32 two;
-    if (WHICH == 0)
-        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(two) : "r"(pair));
-    else
-        asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(two) : "r"(pair));
-    return two;
-}
-
-// 64 columns of a row, as `Codes` says, with the sizes of both sub-blocks in one pair.
-struct Iq2Row {
-    uint4 q;
-    u32 sizes;
-    __device__ __forceinline__ Iq2Row(u32 codes, u32 sizes_at, u32 pick) {
-        q = staged16(codes);
-        uint2 scales = staged8(sizes_at);
-        sizes = pair_mul(pair_sub((__byte_perm(scales.x, 0, pick) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), twice<0>(scales.y));
-    }
-    // Where a table, of entries as large as those of `Iq2Table`, has what belongs to half a run. Of the word's bytes one
-    // is multiplied with the size of an entry.
-    __device__ __forceinline__ u32 entry(u32 half, u32 column) const {
-        u32 at;
-        asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(half < 4 ? q.x : q.z), "r"((u32)sizeof(Iq2Table::eights[0]) << half % 4 * 8), "r"(column));
-        return at;
-    }
-    __device__ __forceinline__ u32 size(u32 half) const { return half < 4 ? twice<0>(sizes) : twice<1>(sizes); }
-    __device__ __forceinline__ u32 with_signs(u32 value, u32 half, u32 k) const { return value ^ ((half < 4 ? q.y : q.w) << (15 - (half % 4 * 4 + k)) & 0x80008000u); }
-    __device__ __forceinline__ void weigh(u32 half, uint4 magnitudes, u32 (&w)[4]) const {
-#pragma unroll
-        for (u32 k = 0; k < 4; k++) w[k] = with_signs(pair_mul(word(magnitudes, k), size(half)), half, k);
-    }
-    __device__ __forceinline__ void weigh(u32 half, uint2 which, u32 (&w)[4]) const {
-        u32 first = pair_mul(0x4e404800u, size(half)), last = pair_mul(0x51605160u, size(half)); // 8 and 25, 43
-#pragma unroll
-        for (u32 k = 0; k < 4; k++) {
-            u32 value;
-            asm("prmt.b32 %0, %1, %2, %3;" : "=r"(value) : "r"(first), "r"(last), "r"((k < 2 ? which.x : which.y) >> k % 2 * 16));
-            w[k] = with_signs(value, half, k);
+            for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(magnitudes, k), size) ^ ((s < 2 ? q.y : q.w) << (15 - from - 4 * k) & 0x80008000u);
         }
     }
 };
+
+// Whether sums of blocks are whole numbers, which are scaled one by one.
+template <int F> constexpr bool BY_BLOCKS = F == IQ2_XXS;
+
+// What a block adds to a value: its sum, the row's unit, the vector's.
+__device__ __forceinline__ float add_block(float total, float sum, float of_row, float of_vector) { return __fmaf_rn(__fmul_rn(sum, of_row), of_vector, total); }
 
 template <> struct Codes<Q2_K> {
     uint4 q;

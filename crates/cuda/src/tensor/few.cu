@@ -97,7 +97,7 @@ template <int N, int F> __device__ __forceinline__ void half_products(const FewP
         Pipe<G, DEPTH<G>, TileWalk<G>> pipe(room, m.cols / 256, mine, {Strip<G>(m, row), lead, share, offset}); \
         pipe.begin();                                                                                              \
         await();                                                                                                   \
-        pipe.template end<N>(input, 0, done);                                                                      \
+        pipe.template end<N>(input, done);                                                                      \
     }
     FOR_CODES_OF(F, m.format, BODY)
 #undef BODY

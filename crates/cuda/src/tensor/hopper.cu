@@ -174,9 +174,9 @@ template <int F> __device__ __forceinline__ void wide_decode(const Tile<F> &tile
 // 16 rows of each warp times up to N vectors. `room` has room for the vectors' ring and two blocks of columns of
 // all rows. Every thread of the block must call this. A lane gets the sums of row g of the upper eight, and of the
 // lower, for vectors 8 n + 2 t and the next: of the upper total[4 n] and total[4 n + 1], of the lower the two
-// behind them.
+// behind them. The vectors' units, where there are some, lie in shared memory, [blocks][WIDE_VECTORS].
 template <int F, int N>
-__device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<F> &lower, u32 blocks, const Packed &packed, u8 *room, const Iq2Table *table, float (&total)[64]) {
+__device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<F> &lower, u32 blocks, const Packed &packed, const float *units, u8 *room, const Iq2Table *table, float (&total)[64]) {
     // One group meets the other before its products, one behind them: so one multiplies while the other decodes.
     // Either way a run is there before it is multiplied: all threads had their part of it two runs earlier.
     const bool late = threadIdx.x >= 16 * WIDE_WARPS;
@@ -203,7 +203,7 @@ __device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<
 #pragma unroll
         for (u32 s = 0; s < 4; s++) {
             if (!late) meet_groups();
-            wide_run<N>(sum, a[s % 2], b[s % 2], x + place * (WIDE_RUN / 16), s + which > 0);
+            wide_run<N>(sum, a[s % 2], b[s % 2], x + place * (WIDE_RUN / 16), BY_BLOCKS<F> ? s > 0 : s + which > 0);
             place = place + 1 < WIDE_RUNS ? place + 1 : 0;
             // The products before these have read their weights.
             products_done<1>();
@@ -221,17 +221,38 @@ __device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<
             inputs.step();
         }
     };
-    // A segment at a time.
+    // When all products are done, and not before.
+    auto done = [&](u32 i) {
+        float x = sum[i];
+        asm volatile("" : "+f"(x));
+        return x;
+    };
+    // A block at a time, or a segment.
+    auto by_itself = [&](u32 block, const u32 which) {
+        if constexpr (BY_BLOCKS<F>) {
+            u32 above = tile.a.unit, below = tile.b.unit; // those of the next block take their place
+            multiply(block, which);
+            products_done<0>();
+            const float2 *of_vectors = (const float2 *)(units + block * WIDE_VECTORS) + threadIdx.x % 4;
+#pragma unroll
+            for (u32 n = 0; n < N / 8; n++) {
+                float2 unit = of_vectors[4 * n];
+#pragma unroll
+                for (u32 j = 0; j < 4; j++) total[4 * n + j] = add_block(total[4 * n + j], done(4 * n + j), f16_to_f32((u16)(j < 2 ? above : below)), j % 2 ? unit.y : unit.x);
+            }
+        }
+    };
     if (late) meet_groups();
     for (u32 block = 0; block < blocks; block += 2) {
-        multiply(block, 0);
-        if (block + 1 < blocks) multiply(block + 1, 1);
-        products_done<0>();
+        if constexpr (BY_BLOCKS<F>) {
+            by_itself(block, 0);
+            if (block + 1 < blocks) by_itself(block + 1, 1);
+        } else {
+            multiply(block, 0);
+            if (block + 1 < blocks) multiply(block + 1, 1);
+            products_done<0>();
 #pragma unroll
-        for (u32 i = 0; i < N / 2; i++) {
-            float of_segment = sum[i];
-            asm volatile("" : "+f"(of_segment)); // not before they are done
-            total[i] += of_segment;
+            for (u32 i = 0; i < N / 2; i++) total[i] += done(i);
         }
     }
     if (!late) meet_groups();

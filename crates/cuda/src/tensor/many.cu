@@ -160,10 +160,10 @@ template <int N> __device__ __forceinline__ void multiply_run(float (&sum)[2][N]
 }
 
 // 64 rows of each of two matrices (which may be the same) times all vectors: a warp gets the sums of 16 rows
-// of either. `input(i)` is the i-th vector. `room` has room for a shelf and a block of the vectors; every
-// thread of the block must call this.
+// of either. `input(i)` is the i-th vector, whose units, where there are some, lie in shared memory, [blocks][8 N]. `room`
+// has room for a shelf and a block of the vectors; every thread of the block must call this.
 template <int F, int N, class Input>
-__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, Input input, u8 *room, const Iq2Table *table, float (&total)[2][N][4]) {
+__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, Input input, const float *units, u8 *room, const Iq2Table *table, float (&total)[2][N][4]) {
     u32 t = threadIdx.x % 4, blocks = upper.cols / 256;
     uint4 *ring = (uint4 *)(room + Shelf<F>::bytes);
     float sum[2][N][4] = {};
@@ -191,7 +191,19 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
             }
             multiply_run<N>(sum, a, b, ring + s * 2 * N * 32);
         }
-        if (block % 2 == 1 || block + 1 == blocks) {
+        if constexpr (BY_BLOCKS<F>) {
+            const float2 *of_vectors = (const float2 *)(units + block * 8 * N) + t;
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float above = f16_to_f32((u16)tiles[i].a.unit), below = f16_to_f32((u16)tiles[i].b.unit);
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+                    float2 unit = of_vectors[4 * n];
+#pragma unroll
+                    for (int j = 0; j < 4; j++) total[i][n][j] = add_block(total[i][n][j], sum[i][n][j], j < 2 ? above : below, j % 2 ? unit.y : unit.x), sum[i][n][j] = 0.0f;
+                }
+            }
+        } else if (block % 2 == 1 || block + 1 == blocks) {
 #pragma unroll
             for (int i = 0; i < 2; i++)
 #pragma unroll
@@ -223,7 +235,7 @@ template <int N> __device__ __forceinline__ void many_half_products(const HalfPr
     const u16 *x = p.x + (u64)group * p.p.group_stride;
     auto input = [&](u32 i) { return x + (u64)min(first + i, a.rows - 1) * stride; };
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, (u8 *)many_memory, nullptr, total)
+#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, nullptr, (u8 *)many_memory, nullptr, total)
     FOR_CODES(m.format, BODY)
 #undef BODY
     float scale = unscale(m.format), *y = p.p.y;

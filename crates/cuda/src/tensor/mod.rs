@@ -5,6 +5,7 @@
 //! bits. One row of Q8_0 and halves goes to `one`, up to 16 where the card has clusters to `together`; what those do
 //! not know, up to 16, to the kernels of `few.cu`; more to `many.cu`, or on Hopper to `wide`.
 
+pub mod bytes;
 mod one;
 pub mod together;
 pub mod wide;
@@ -43,9 +44,6 @@ pub const ROOM: usize = 2 * tile_bytes(Format::Q8_0);
 pub const STATIC_SHARED: usize = 256;
 /// As much as they may ask for on every card.
 pub const MOST_SHARED: usize = (99 << 10) - STATIC_SHARED;
-/// Shared memory of 256 columns of a vector beside a piece of weights.
-pub const NEAR_LINE: usize = 512 + 16;
-
 /// Rows of a tile of weights, as they lie in memory and wait in shared memory: codes of a block of columns, then scales.
 pub const TILE: usize = 16;
 
@@ -68,11 +66,6 @@ pub const fn tile_bytes(format: Format) -> usize {
 pub fn many_shared(format: u32, vectors: usize) -> usize {
     let known = Format::ALL.into_iter().find(|known| *known as u32 == format);
     MANY_ROWS / TILE * known.map_or(0, tile_bytes) + vectors * BLOCK * size_of::<u16>()
-}
-
-/// Shared memory of the table that a format is decoded with.
-pub fn table_bytes(format: u32) -> usize {
-    if format == Format::Iq2Xxs as u32 { 256 * 8 * 16 } else { 0 }
 }
 
 /// How many segments a sum of so many columns has.

@@ -6,7 +6,7 @@
 static const u32 PACK_COLUMNS = 1024, PACK_LINE = 2 * PACK_COLUMNS + 16;
 
 struct PackArgs {
-    const u16 *x;
+    const u16 *x, *shared_x; // `shared_x`: what the shared expert takes
     u16 *to;           // [groups of eight][width][8]
     const Item *items; // of experts, the first says how many follow; null: rows as they come
     const u32 *order;  // pairs, by expert
@@ -32,6 +32,7 @@ extern "C" __global__ void __launch_bounds__(256) pack_vectors(const PackArgs a)
     __shared__ __align__(16) u8 lines[8 * PACK_LINE];
     enter();
     u32 first = PACK_COLUMNS * blockIdx.x, columns = min(PACK_COLUMNS, a.width - first), group = blockIdx.y, format = a.format;
+    const u16 *from = a.x;
     Item item = {0, 0, a.rows, 0};
     u32 within = group;
     if (a.items) {
@@ -39,13 +40,13 @@ extern "C" __global__ void __launch_bounds__(256) pack_vectors(const PackArgs a)
         u32 i = group / 16;
         if (i >= a.items[0].count) return;
         item = a.items[1 + i], within = group % 16, group = group_of_item(item, i) + within;
-        if (i >= a.items[0].count - a.shared_items) format = a.shared_format;
+        if (i >= a.items[0].count - a.shared_items) format = a.shared_format, from = a.shared_x;
     }
     if (8 * within >= item.count) return;
     for (u32 i = threadIdx.x; i < columns; i += blockDim.x) {
         u32 v = i / (columns / 8), at = i % (columns / 8) * 8, vector = min(8 * within + v, item.count - 1);
         if (a.items) vector = a.order[item.first + vector] / a.per_row;
-        *(uint4 *)(lines + v * PACK_LINE + 2 * at) = *(const uint4 *)(a.x + (u64)vector * a.width + first + at);
+        *(uint4 *)(lines + v * PACK_LINE + 2 * at) = *(const uint4 *)(from + (u64)vector * a.width + first + at);
     }
     __syncthreads();
     u8 *to = (u8 *)(a.to + ((u64)group * a.width + first) * 8);

@@ -46,10 +46,8 @@ template <> struct Tile<OTHER> {
     Codes<OTHER> a, b;
 };
 
-// 256 columns of a vector in shared memory, in a line of so many bytes. Chunks trade places within it, so that
+// 256 columns of a vector in shared memory, in a line. Chunks trade places within it, so that
 // the lanes of a row of weights have different banks, whatever the format's runs are.
-static const u32 NEAR_LINE = 512 + 16;
-
 struct Near {
     // Places of parts of a column number can be put together by exclusive or.
     __device__ __forceinline__ static u32 place(u32 column) {
@@ -72,38 +70,18 @@ template <int F, int N> struct Inputs {
     }
 };
 
-// A run of 16 rows of weights on its way from shared memory: what must be waited for is asked for one run
-// ahead, because nothing moves across a tensor product that the compiler could move.
-template <int F> struct Coming {
-    __device__ __forceinline__ void ask(const Tile<F> &, u32, u32) {}
-    __device__ __forceinline__ void take(const Matrix &m, const Tile<F> &tile, u32 s, u32 (&a)[8], u32 (&b)[8]) const {
-        tile.a.run(m, nullptr, s, threadIdx.x % 4, a);
-        tile.b.run(m, nullptr, s, threadIdx.x % 4, b);
-    }
-};
-
-template <> struct Coming<IQ2_XXS> {
-    Codes<IQ2_XXS>::Looked a, b;
-    __device__ __forceinline__ void ask(const Tile<IQ2_XXS> &tile, u32 column, u32 s) { a = tile.a.look(column, s), b = tile.b.look(column, s); }
-    __device__ __forceinline__ void take(const Matrix &, const Tile<IQ2_XXS> &tile, u32 s, u32 (&wa)[8], u32 (&wb)[8]) const {
-        tile.a.finish(a, s, wa);
-        tile.b.finish(b, s, wb);
-    }
-};
-
 // One block of 256 columns, whose first inputs are there; `fetch` gets the codes of a run.
 template <int F, int N, class Fetch>
-__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, u32 column, float (&sum)[N][4], Fetch fetch) {
+__device__ __forceinline__ void few_block(const Matrix &m, Tile<F> &tile, const u16 *const (&x)[N], Inputs<F, N> &inputs, float (&sum)[N][4], Fetch fetch) {
     const u32 together = Inputs<F, N>::together;
-    Coming<F> coming[2];
     fetch(0);
-    coming[0].ask(tile, column, 0);
 #pragma unroll
     for (u32 s = 0; s < 4; s++) {
         if (s > 0 && s % together == 0) inputs.load(x, s);
-        if (s < 3) fetch(s + 1), coming[(s + 1) % 2].ask(tile, column, s + 1);
+        if (s < 3) fetch(s + 1);
         u32 a[8], b[8];
-        coming[s % 2].take(m, tile, s, a, b);
+        tile.a.run(m, nullptr, s, threadIdx.x % 4, a);
+        tile.b.run(m, nullptr, s, threadIdx.x % 4, b);
 #pragma unroll
         for (int n = 0; n < N; n++) mma_run(sum[n], a, b, inputs.runs[n][s % together].low, inputs.runs[n][s % together].high);
     }
@@ -179,7 +157,7 @@ template <int N> __device__ __forceinline__ void multiply_other(const Strip<OTHE
     tile.a.block = tile.b.block = block;
     Inputs<OTHER, N> inputs;
     inputs.load(x, 0);
-    few_block<OTHER, N>(of.m, tile, x, inputs, 0, sum, [](u32) {});
+    few_block<OTHER, N>(of.m, tile, x, inputs, sum, [](u32) {});
 }
 
 // A warp's work: segments of strips, one after another, `D` pieces ahead. A walk says of a segment which it
@@ -224,9 +202,8 @@ template <int F, int D, class Walk> struct Pipe {
         for (u32 i = 0; i < D; i++) ask();
     }
 
-    // `input` are the lane's vectors, `column` its part of a table; `done(walk, sums)` takes what has come out of a
-    // segment.
-    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32 column, Done done) {
+    // `input` are the lane's vectors; `done(walk, sums)` takes what has come out of a segment.
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], Done done) {
         const Matrix not_needed = {};
         const u16 *mine[N];
 #pragma unroll
@@ -253,7 +230,7 @@ template <int F, int D, class Walk> struct Pipe {
                     if (F == FP8) at.beside = here.strip().beside + 2 * block;
                     Tile<F> tile;
                     tile.begin(at);
-                    few_block<F, N>(not_needed, tile, x, inputs, column, sum, [&](u32 s) { tile.fetch(at, s); });
+                    few_block<F, N>(not_needed, tile, x, inputs, sum, [&](u32 s) { tile.fetch(at, s); });
                 }
                 if (within + 1 < P::blocks) continue;
                 __syncwarp();
@@ -274,7 +251,7 @@ template <int D, class Walk> struct Pipe<OTHER, D, Walk> {
 
     __device__ __forceinline__ void begin() {}
 
-    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], u32, Done done) {
+    template <int N, class Done> __device__ __forceinline__ void end(const u16 *const (&input)[N], Done done) {
         const u16 *mine[N];
 #pragma unroll
         for (int n = 0; n < N; n++) mine[n] = input[n] + Codes<OTHER>::start(0, threadIdx.x % 4);

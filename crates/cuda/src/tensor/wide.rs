@@ -3,9 +3,14 @@
 
 use ds4_quant::Format;
 
-use super::{HalfProduct, MANY_ROWS, TILE, table_bytes, tile_bytes};
+use super::{
+    HalfProduct, MANY_ROWS, TILE,
+    bytes::{table_bytes, unit_bytes},
+    tile_bytes,
+};
 use crate::{
     device::{Args, Device, DeviceInfo, Kernel, Kernels},
+    hyper,
     matvec::{MatrixRef, ProductList, StackRef},
     options::CudaError,
 };
@@ -82,6 +87,8 @@ pub struct WideArgs {
     pub shared_limit: f32,
     /// Padding.
     pub unused: u32,
+    /// Of vectors that are whole numbers.
+    pub units: u64,
 }
 
 // SAFETY: mirrors the kernels'; lists live with the weights, what they name and the rest with the scratch.
@@ -93,6 +100,8 @@ unsafe impl Args for WideArgs {}
 pub struct PackArgs {
     /// The vectors: of rows, or of pairs.
     pub x: u64,
+    /// Those that the shared expert takes.
+    pub shared_x: u64,
     /// Room for them, packed.
     pub to: u64,
     /// Items of experts; 0: rows as they come.
@@ -156,7 +165,8 @@ pub fn knows(format: u32) -> bool {
 /// Shared memory of a block.
 fn shared(format: Format) -> usize {
     let bytes = tile_bytes(format) / TILE;
-    table_bytes(format as u32) + RING + DEPTH * ROWS * bytes
+    let units = unit_bytes(format as u32, VECTORS, hyper::WIDEST);
+    table_bytes(format as u32) + RING + DEPTH * ROWS * bytes + units
 }
 
 /// Asks for the shared memory that the kernels need.

@@ -52,9 +52,8 @@ extern "C" __global__ void split_blocks(const SplitArgs a) {
 }
 
 // Signs of IQ2_XXS lie in the file seven to an index, the eighth makes their number even, and the scale of
-// a group in the four bits that are left. Here each weight has its sign's bit: of the pair 2k, 2k + 1 of a
-// group's weights the bits k and k + 16, so that one shift brings both to the tops of two halves. The
-// scales of the eight groups make a word beside the block's.
+// a group in the four bits that are left. Here each weight has its sign's bit, see `iq2_sign`. The scales of the eight
+// groups make a word beside the block's.
 extern "C" __global__ void split_iq2(const SplitArgs a) {
     enter();
     for (u32 b = blockIdx.x * blockDim.x + threadIdx.x; b < a.count; b += gridDim.x * blockDim.x) {
@@ -67,7 +66,7 @@ extern "C" __global__ void split_iq2(const SplitArgs a) {
             u32 word = group[2] | (u32)group[3] << 16, signs = 0;
             for (u32 i = 0; i < 32; i++) {
                 u32 seven = word >> (i / 8 * 7) & 127, eight = seven | (__popc(seven) & 1) << 7;
-                signs |= (eight >> (i % 8) & 1) << (i / 2 + i % 2 * 16);
+                signs |= (eight >> (i % 8) & 1) << iq2_sign(i);
             }
             codes[g] = make_uint2(group[0] | (u32)group[1] << 16, signs);
             sizes |= (word >> 28) << (4 * g);

@@ -1,0 +1,62 @@
+// Vectors as whole numbers, with which matrices of IQ2_XXS are multiplied: a value is a byte's number times the unit
+// of its 256 columns. Of a block of columns sums of products with such weights are whole numbers too, and a unit is
+// so large that they stay below 2^24 (times two): integers add them without an error, and so do halves with sums in
+// floats, in whatever order. So kernels for one row and for many need have nothing else in common.
+
+// 256 columns of a vector of few rows: the bytes, then the unit, and room to the next 16 bytes.
+static const u32 BYTE_LINE = 256 + 16;
+
+// The largest number of a byte, and what the numbers of a block may add up to: less than 2^24 over the largest weight,
+// 31 times 43, of which rounding may have added a half for each column.
+static const float MOST_BYTE = 127.0f, MOST_BYTES = 12400.0f;
+
+// Where vectors go as whole numbers: of few rows as bytes, of many as halves, whose neighbours are those that two
+// halves of a register hold of eight weights: k and k + 4.
+struct Numbers {
+    u8 *lines;    // [rows][columns / 256] of `BYTE_LINE`, or null
+    u16 *halves;  // [rows][columns], or null
+    float *units; // [rows][columns / 256], beside halves
+};
+
+// What two warps find in 256 columns: the largest magnitude of each, and their sums.
+struct Found {
+    float2 of[2];
+};
+
+// The unit of 256 columns, of which the threads of two warps have four each. Those 64 must call this; `pair` numbers
+// the pairs of warps of the block.
+__device__ __forceinline__ float unit_of(float4 x, Found &found, u32 pair) {
+    float4 y = make_float4(fabsf(x.x), fabsf(x.y), fabsf(x.z), fabsf(x.w));
+    // Magnitudes are ordered as their bits, NaN above all.
+    u32 most = __reduce_max_sync(FULL, max(max(__float_as_uint(y.x), __float_as_uint(y.y)), max(__float_as_uint(y.z), __float_as_uint(y.w))));
+    float sum = warp_sum(__fadd_rn(__fadd_rn(y.x, y.y), __fadd_rn(y.z, y.w)));
+    u32 thread = thread_anew();
+    if (thread % 32 == 0) found.of[thread / 32 % 2] = make_float2(__uint_as_float(most), sum);
+    asm volatile("bar.sync %0, 64;" ::"r"(pair + 1) : "memory");
+    float2 a = found.of[0], b = found.of[1];
+    most = max(__float_as_uint(a.x), __float_as_uint(b.x));
+    if (most >= 0x7f800000u) return __uint_as_float(0x7fc00000u);
+    float unit = fmaxf(__fmul_rn(__uint_as_float(most), 1.0f / MOST_BYTE), __fmul_rn(__fadd_rn(a.y, b.y), 1.0f / MOST_BYTES));
+    return unit < 0x1p-100f ? 0.0f : unit;
+}
+
+// Stores a thread's four columns from `d` on.
+__device__ __forceinline__ void store_numbers(const Numbers &to, u32 row, u32 cols, u32 d, float4 x, Found &found, u32 pair) {
+    float unit = unit_of(x, found, pair), per = unit > 0.0f ? __fdiv_rn(1.0f, unit) : 0.0f;
+    u64 block = (u64)row * (cols / 256) + d / 256;
+    int q[4] = {__float2int_rn(__fmul_rn(x.x, per)), __float2int_rn(__fmul_rn(x.y, per)), __float2int_rn(__fmul_rn(x.z, per)), __float2int_rn(__fmul_rn(x.w, per))};
+    if (to.lines) {
+        u8 *line = to.lines + block * BYTE_LINE;
+        *(u32 *)(line + d % 256) = __byte_perm(__byte_perm(q[0], q[1], 0x0040), __byte_perm(q[2], q[3], 0x0040), 0x5410);
+        if (d % 256 == 0) *(float *)(line + 256) = unit;
+    }
+    if (to.halves) {
+        // Of eight columns one thread has the first four, the next one the others.
+        bool others = d % 8 > 0;
+        u32 low = pair_of((float)q[0], (float)q[1]), high = pair_of((float)q[2], (float)q[3]);
+        u32 mine = others ? high : low, theirs = __shfl_xor_sync(FULL, others ? low : high, 1);
+        u32 first = others ? theirs : mine, second = others ? mine : theirs;
+        *(uint2 *)(to.halves + (u64)row * cols + d) = make_uint2(__byte_perm(first, second, 0x5410), __byte_perm(first, second, 0x7632));
+        if (d % 256 == 0) to.units[block] = unit;
+    }
+}

@@ -1,0 +1,51 @@
+//! Vectors as whole numbers, with which experts of IQ2_XXS are multiplied: what they are is told in `bytes.cuh`.
+
+use ds4_quant::Format;
+
+use super::{BLOCK, FEW};
+
+/// Bytes of 256 columns of a vector of few rows.
+pub const LINE: usize = BLOCK + 16;
+
+/// Where they are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Of few rows: `[rows, columns / 256]` of `LINE`.
+    pub lines: u64,
+    /// Of many rows: `[rows, columns]`, halves.
+    pub halves: u64,
+    /// Of many rows: `[rows, columns / 256]`.
+    pub units: u64,
+}
+
+impl Numbers {
+    /// What `rows` rows have, of all that there is room for.
+    pub fn of(self, rows: usize) -> Numbers {
+        match rows <= FEW {
+            true => Numbers { lines: self.lines, ..Numbers::default() },
+            false => Numbers { lines: 0, ..self },
+        }
+    }
+}
+
+/// Bytes of a row's lines, halves and units.
+pub fn row_bytes(cols: usize) -> [usize; 3] {
+    let blocks = cols / BLOCK;
+    [blocks * LINE, cols * size_of::<u16>(), blocks * size_of::<f32>()]
+}
+
+/// Shared memory of the table that a format is decoded with for few vectors, which are bytes, or for many.
+pub fn table_bytes(format: u32) -> usize {
+    if wanted_by(format) { 256 * 8 * 16 } else { 0 }
+}
+
+/// Shared memory of the units of so many vectors.
+pub fn unit_bytes(format: u32, vectors: usize, cols: usize) -> usize {
+    if wanted_by(format) { cols / BLOCK * vectors * size_of::<f32>() } else { 0 }
+}
+
+/// Whether matrices of a format are multiplied with such vectors.
+pub fn wanted_by(format: u32) -> bool {
+    format == Format::Iq2Xxs as u32
+}
