@@ -13,7 +13,7 @@ use crate::{
     slot::Shape,
     tensor::{
         FEW,
-        bytes::{self, Numbers},
+        bytes::{self, InnerNumbers, Numbers},
         wide,
     },
 };
@@ -49,6 +49,8 @@ pub struct Forms {
     pub middle: bool,
     /// What goes into experts, as whole numbers.
     pub numbers: bool,
+    /// What experts' outputs are made of, as whole numbers.
+    pub inner_numbers: bool,
 }
 
 impl Room {
@@ -133,6 +135,8 @@ pub struct Halves {
     pub x: u64,
     /// The same as whole numbers, where those are wanted.
     pub numbers: Numbers,
+    /// What belongs to `middle` where it is whole numbers.
+    pub inner_numbers: InnerNumbers,
     /// Of `qr`.
     pub qr: u64,
     /// Of `heads`.
@@ -230,19 +234,21 @@ impl Scratch {
         };
         if fast {
             let pairs = c.experts_used + 1;
+            let many = if rows > FEW { rows } else { 0 };
             scratch.halves = Halves {
                 x: take(rows, 2 * c.hidden),
                 numbers: {
-                    let (few, many) = match forms.numbers {
-                        true => (rows.min(FEW), if rows > FEW { rows } else { 0 }),
-                        false => (0, 0),
-                    };
                     let [lines, halves, units] = bytes::row_bytes(c.hidden);
                     Numbers {
-                        lines: take(few, lines),
-                        halves: take(many, halves),
-                        units: take(many, units),
+                        lines: take(if forms.numbers { rows.min(FEW) } else { 0 }, lines),
+                        halves: take(if forms.numbers { many } else { 0 }, halves),
+                        units: take(if forms.numbers { many } else { 0 }, units),
                     }
+                },
+                inner_numbers: {
+                    let of = if forms.inner_numbers { many * pairs } else { 0 };
+                    let [sums, units] = InnerNumbers::pair_bytes(c.expert_hidden);
+                    InnerNumbers { sums: take(of, sums), units: take(of, units) }
                 },
                 qr: take(rows, 2 * c.q_rank),
                 heads: take(rows, 2 * c.q_width()),
@@ -272,8 +278,20 @@ impl Scratch {
     fn all(&mut self) -> impl Iterator<Item = &mut u64> {
         let [pending_kv, pending_score] = &mut self.pending;
         let [index_kv, index_score] = &mut self.index_pending;
-        let Halves { x, numbers, qr, heads, low, middle, head, parts, order, items, packed } =
-            &mut self.halves;
+        let Halves {
+            x,
+            numbers,
+            inner_numbers,
+            qr,
+            heads,
+            low,
+            middle,
+            head,
+            parts,
+            order,
+            items,
+            packed,
+        } = &mut self.halves;
         [
             &mut self.streams,
             &mut self.mix,
@@ -310,6 +328,8 @@ impl Scratch {
             &mut numbers.lines,
             &mut numbers.halves,
             &mut numbers.units,
+            &mut inner_numbers.sums,
+            &mut inner_numbers.units,
             qr,
             heads,
             low,
@@ -337,11 +357,17 @@ mod tests {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle");
         let config = Model::open(&folder.join("kquant_a-ds4_iq2.gguf")).unwrap().config;
         let room = |fast, floats| {
-            let forms = Forms { heads: floats, low: floats, middle: floats, numbers: true };
+            let forms = Forms {
+                heads: floats,
+                low: floats,
+                middle: floats,
+                numbers: true,
+                inner_numbers: true,
+            };
             Room { rows: 700, slice: 32, fast, forms, waiting: 584, packs: true }
         };
         // Exact: no halves. Fast, and nobody wants floats: three places fewer.
-        for (fast, floats, missing) in [(false, true, 13), (true, true, 0), (true, false, 3)] {
+        for (fast, floats, missing) in [(false, true, 15), (true, true, 0), (true, false, 3)] {
             let (mut scratch, bytes) = Scratch::lay_out(&config, room(fast, floats));
             let mut places: Vec<u64> = scratch.all().map(|at| *at).collect();
             let all = places.len();

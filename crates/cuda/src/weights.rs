@@ -18,7 +18,10 @@ use crate::{
     matvec::{self, MatrixRef, Product, ProductList, StackRef},
     options::CudaError,
     scratch::{Forms, Room, Scratch},
-    tensor::{self, HalfProduct, HalfProductList, OneNorm, OneQueries, bytes::wanted_by},
+    tensor::{
+        self, HalfProduct, HalfProductList, OneNorm, OneQueries,
+        bytes::{InnerNumbers, wanted_by},
+    },
 };
 
 /// Hyper-connections.
@@ -168,7 +171,8 @@ pub fn forms(model: &Model, fast: bool) -> Forms {
         cols: matrix.cols() as u32,
         ..MatrixRef::default()
     };
-    let mut forms = Forms { heads: !fast, low: !fast, middle: !fast, numbers: false };
+    let mut forms =
+        Forms { heads: !fast, low: !fast, middle: !fast, numbers: false, inner_numbers: false };
     for layer in &model.weights.layers {
         let AttentionWeights { output_a, output_b, .. } = &layer.attention;
         let low = Product::grouped(shape(output_a), 0, 0, model.config.o_groups);
@@ -196,6 +200,8 @@ pub fn forms(model: &Model, fast: bool) -> Forms {
         });
         forms.middle |= !suits;
         forms.numbers |= fast && suits && wanted_by(gate.first.format);
+        let down = stack(|e| &e.down).first.format;
+        forms.inner_numbers |= fast && suits && InnerNumbers::wanted_by(down);
     }
     forms
 }

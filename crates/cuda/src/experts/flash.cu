@@ -326,20 +326,20 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
 // Every so many segments of the shared expert's strips, one strip after another.
 struct SharedDown {
     const u8 *strips;
-    u32 stride, first_line, segments, warps, which, segment;
+    u32 stride, segments, warps, which, segment;
     __device__ __forceinline__ void skip(u32 tasks) {
         for (segment += tasks; segment >= segments; segment -= segments) which++;
     }
     __device__ __forceinline__ const u8 *strip() const { return strips + which * stride; }
-    __device__ __forceinline__ u32 line() const { return first_line + 2 * segment; }
+    __device__ __forceinline__ u32 line() const { return 2 * segment; }
     __device__ __forceinline__ void next() { skip(warps); }
 };
 
-// A segment of a chosen expert's strip: where the strip begins, its number among the strip's, and which line of the
-// vectors it begins with.
+// Blocks of a chosen expert's strip: where they begin, how many they are, two at most, and which line of the vectors is
+// the first one's.
 struct DownTask {
     const u8 *at;
-    u32 segment, line;
+    u32 blocks, line;
 };
 
 // A block computes some times 16 values of the row's output; a multiprocessor has one. It begins when the shared
@@ -357,77 +357,86 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     u32 every = (e.hidden / 16 + gridDim.x - 1) / gridDim.x, top = blockIdx.x * every, strips = min(every, e.hidden / 16 - top), tasks = strips * used * segments;
     u32 room = shared_address(shared_memory) + warp * slots;
     DownTask *task_list = (DownTask *)((u8 *)shared_memory + warps * slots); // [strips][used][segments]
-    float *sums = (float *)(task_list + tasks);                             // [strips][used][segments][16]
-    float *shared_sums = sums + tasks * 16;                                 // [strips][segments][16]
+    float *sums = (float *)(task_list + tasks);                             // [strips][used][blocks][16]
+    float *shared_sums = sums + strips * used * blocks * 16;                // [strips][segments][16]
     float *values = shared_sums + strips * segments * 16;                   // [strips][used + 1][16]
-    u32 lines = lines_behind(shared_memory, warps * slots + tasks * sizeof(DownTask) + strips * (used + 1) * (segments + 1) * 16 * sizeof(float));
+    u8 *inner_lines = (u8 *)(values + strips * (used + 1) * 16); // [used][blocks] of `INNER_LINE`
+    u32 lines = lines_behind(shared_memory, inner_lines + used * blocks * INNER_LINE - (u8 *)shared_memory);
     auto put = [&](float *at, float upper, float lower) { at[lane / 4] = upper, at[lane / 4 + 8] = lower; };
     choose_early(a.route, choice);
 
     // Each warp asks for what it needs of the vector.
     u32 shared = strips * segments, mine = warp < shared ? (shared - warp + warps - 1) / warps : 0, stride = strip_bytes<Q8_0>(e.inner);
-    SharedDown walk = {e.shared_down.codes + top * stride, stride, used * blocks, segments, warps, 0, 0};
+    SharedDown walk = {e.shared_down.codes + top * stride, stride, segments, warps, 0, 0};
     walk.skip(warp);
     OnePipe<Q8_0, 1, SharedDown> of_shared(room, lines, blocks, mine, walk);
-    for (u32 i = 0; i < mine; i++, walk.next()) ask_lines(lines, a.middle, walk.line(), walk.first_line + min(2 * walk.segment + 2, blocks));
+    for (u32 i = 0; i < mine; i++, walk.next()) ask_lines(lines, a.middle + used * e.inner, walk.line(), min(2 * walk.segment + 2, blocks));
     of_shared.begin();
     choose(a.route.experts, used, a.route.bias, a.parts, segments_of(e.hidden), choice);
     stride = strip_bytes<Q2_K>(e.inner);
     for (u32 task = threadIdx.x; task < tasks; task += blockDim.x) {
         u32 of = task / segments, segment = task % segments, k = of % used;
         const u8 *expert = e.down.first.codes + e.down.codes_stride * choice.picks[k];
-        task_list[task] = {expert + (top + of / used) * stride, segment, k * blocks + 2 * segment};
+        task_list[task] = {expert + (top + of / used) * stride + 2 * segment * tile, min(2u, blocks - 2 * segment), k * blocks + 2 * segment};
     }
     of_shared.end([&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which * segments + walk.segment) * 16, upper, lower); });
     __syncthreads();
 
     u32 list = shared_address(task_list), to = room + lane * 16;
-    Span<Q2_K> span(room, room + 16 * Widths<Q2_K>::codes, lane / 4, Codes<Q2_K>::lane(lane % 4), nullptr);
-    static_assert(Widths<Q2_K>::codes == 64 && Widths<Q2_K>::swap == 0, "four lanes read a row");
-    keep_at_hand(to), keep_at_hand(span.scales);
-    span.codes = span.traded = to;
+    keep_at_hand(to);
     // Asks for both blocks of a task.
     auto ask = [&](u32 task, u32 slot) {
         if (task < tasks) {
             uint4 of = staged16(list + task * sizeof(DownTask));
-            const u8 *from = (const u8 *)((u64)of.y << 32 | of.x) + (2 * of.z * tile + lane * 16);
+            const u8 *from = (const u8 *)((u64)of.y << 32 | of.x) + lane * 16;
             ask_line<tile>(to + slot, from);
-            if (2 * of.z + 1 < blocks) ask_line<tile>(to + slot + tile, from + tile);
+            if (of.z > 1) ask_line<tile>(to + slot + tile, from + tile);
         }
         copies_begun();
     };
     ask(warp, 0), ask(warp + warps, 2 * tile);
     await();
-    for (u32 task = warp; task < tasks; task += warps) {
+    // Each warp makes whole numbers of what it needs of the vectors, once if the strips are shared out alike.
+    u32 once = used * segments % warps ? tasks : used * segments;
+    for (u32 task = warp; task < once; task += warps) {
         uint2 of = staged8(list + task * sizeof(DownTask) + 8);
-        ask_lines(lines, a.middle, of.y, of.y + min(2u, blocks - 2 * of.x));
+        for (u32 k = 0; k < of.x; k++) InnerEight(__ldcg((const uint4 *)(a.middle + (of.y + k) * 256) + lane)).store(inner_lines + (of.y + k) * INNER_LINE);
     }
-    copies_begun();
-    copies_done<0>();
     u32 slot = 0;
-    uint4 x = {};
+    InnerRuns runs;
+    runs.clear();
 #pragma unroll 1
     for (u32 task = warp; task < tasks; task += warps) {
         uint2 of = staged8(list + task * sizeof(DownTask) + 8);
-        u32 line = lines + of.y * VECTOR_LINE + Near::place(Codes<Q2_K>::start(0, lane % 4));
-        float sum[4] = {};
+        float *put = sums + (task / segments * blocks + 2 * (task % segments)) * 16 + lane / 4;
         copies_done<1>();
         __syncwarp();
 #pragma unroll 1
-        for (u32 k = 0; k < min(2u, blocks - 2 * of.x); k++) one_block<Q2_K>(span.further(slot + k * tile), line + k * VECTOR_LINE, x, sum);
+        for (u32 k = 0; k < of.x; k++, put += 16) {
+            float value[2];
+            runs.load(shared_address(inner_lines) + (of.y + k) * INNER_LINE, 1);
+            q2_block(room + slot + k * tile, runs, value);
+            if (lane % 4 == 0) put[0] = value[0], put[8] = value[1];
+        }
         __syncwarp();
         ask(task + 2 * warps, slot);
         slot ^= 2 * tile;
-        if (lane % 4 == 0) put(sums + task * 16, sum[0], sum[2]);
     }
     __syncthreads();
     for (u32 o = threadIdx.x; o < strips * (used + 1) * 16; o += blockDim.x) {
         u32 strip = o / 16 / (used + 1), k = o / 16 % (used + 1);
-        const float *of = (k < used ? sums + (strip * used + k) * segments * 16 : shared_sums + strip * segments * 16) + o % 16;
         float sum = 0.0f;
+        if (k < used) {
+            const float *of = sums + (strip * used + k) * blocks * 16 + o % 16;
+#pragma unroll 8
+            for (u32 b = 0; b < blocks; b++) sum = __fmaf_rn(of[b * 16], *(const float *)(inner_lines + (k * blocks + b) * INNER_LINE + INNER_UNIT), sum);
+        } else {
+            const float *of = shared_sums + strip * segments * 16 + o % 16;
 #pragma unroll 4
-        for (u32 s = 0; s < segments; s++) sum += of[s * 16];
-        values[o] = __fmul_rn(sum, k == used ? unscale(Q8_0) : unscale(Q2_K));
+            for (u32 s = 0; s < segments; s++) sum += of[s * 16];
+            sum = __fmul_rn(sum, unscale(Q8_0));
+        }
+        values[o] = sum;
     }
     __syncthreads();
     for (u32 o = threadIdx.x; o < strips * 16; o += blockDim.x) {

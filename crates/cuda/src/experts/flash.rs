@@ -34,6 +34,11 @@ pub struct Plan {
     output: (usize, usize, usize),
 }
 
+/// Blocks of 256 columns.
+fn blocks_of(cols: usize) -> usize {
+    cols / 256
+}
+
 /// Shared memory that a block may ask for.
 fn most_shared(card: &DeviceInfo) -> usize {
     (if card.has_much_shared() { 227 << 10 } else { 99 << 10 }) - CHOICE_SHARED
@@ -70,16 +75,17 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         + (VECTOR_LINE + 2 * hidden);
     let in_shared = bytes::table_bytes(Format::Iq2Xxs as u32)
         + warps * IN_AHEAD * tile_bytes(Format::Iq2Xxs)
-        + hidden / 256 * (bytes::LINE + inner_tiles * 2 * 16 * size_of::<f32>());
+        + blocks_of(hidden) * (bytes::LINE + inner_tiles * 2 * 16 * size_of::<f32>());
     // Of the output, too, where there is room for the sums; its blocks find from their number how many strips one
     // takes.
     let outputs = hidden / 16;
     let at_once = if card.has_much_shared() { card.multiprocessors } else { outputs };
     let each = outputs.div_ceil(at_once);
     let out_shared = OUT_WARPS * OUT_AHEAD * tile_bytes(Format::Q2K)
-        + (VECTOR_LINE + 2 * (used + 1) * inner)
+        + (VECTOR_LINE + 2 * inner)
+        + used * blocks_of(inner) * bytes::InnerNumbers::LINE
         + each * used * segments(inner) * DOWN_TASK
-        + each * (used + 1) * (segments(inner) + 1) * 16 * size_of::<f32>();
+        + each * (used * blocks_of(inner) + segments(inner) + used + 1) * 16 * size_of::<f32>();
     let fits = first_shared.max(in_shared).max(out_shared) <= most_shared(card)
         && experts as usize <= MOST_EXPERTS
         && segments(hidden) * experts as usize <= (used + 1) * hidden;

@@ -19,7 +19,8 @@ struct WideArgs {
     u32 only_shared;  // 1: those, 0: the others
     float limit, shared_limit;
     u32 unused;
-    const float *units; // [rows][columns / 256] of vectors that are whole numbers
+    const float *units;   // [rows][columns / 256] of vectors that are whole numbers, where experts' inputs are IQ2_XXS
+    InnerNumbers inner;   // of the pairs' vectors, where outputs are Q2_K
 };
 
 // Where what has been summed goes, remembered in shared memory.
@@ -50,7 +51,7 @@ __device__ __forceinline__ bool wide_product(const WideArgs &a, WideRows &rows, 
     u32 top = (blockIdx.y - p.p.first_block) * WIDE_ROWS, row = top + threadIdx.x / 32 * 16;
     rows = {p.p.m, p.p.m, row, row + 8};
     u32 group = p.p.group_rows ? min(top, p.p.m.rows - 1) / p.p.group_rows : 0;
-    target = {p.p.y, p.y, p.p.y_stride, p.p.m.rows, top, min(WIDE_VECTORS, a.rows - first), unscale(p.p.m.format), 0.0f};
+    target = {p.p.y, p.y, p.p.y_stride, p.p.m.rows, top, min(WIDE_VECTORS, a.rows - first), 1.0f, 0.0f};
     packed = {a.packed + (u64)first * p.p.x_stride + group * p.p.group_stride * 8, 8 * p.p.x_stride, (target.count + 7) / 8};
     if (threadIdx.x < WIDE_VECTORS) places[threadIdx.x] = first + threadIdx.x;
     return true;
@@ -66,7 +67,7 @@ __device__ __forceinline__ bool wide_item(const WideArgs &a, WideRows &rows, Pac
     rows.above = shared ? a.shared_upper : member(a.upper, item.expert), rows.below = shared ? a.shared_lower : member(a.lower, item.expert);
     u32 top = blockIdx.x * (inner ? WIDE_ROWS / 2 : WIDE_ROWS), warp = threadIdx.x / 32;
     rows.upper = top + warp * (inner ? 8 : 16), rows.lower = rows.upper + (inner ? 0 : 8);
-    target = {inner ? nullptr : a.outputs, a.middle, rows.above.rows, rows.above.rows, top, item.count, unscale(rows.above.format), shared ? a.shared_limit : a.limit};
+    target = {inner ? nullptr : a.outputs, a.middle, rows.above.rows, rows.above.rows, top, item.count, 1.0f, shared ? a.shared_limit : a.limit};
     packed = {a.packed + (u64)group_of_item(item, i) * 8 * rows.above.cols, 8 * rows.above.cols, (item.count + 7) / 8};
     if (threadIdx.x < WIDE_VECTORS) {
         u32 pair = a.order[item.first + min(threadIdx.x, item.count - 1)];
@@ -112,6 +113,19 @@ __device__ __forceinline__ void wide_store(const float (&total)[64], const WideT
         });
 }
 
+// Products of fewer vectors are faster.
+template <int F, class Units>
+__device__ __forceinline__ void wide_some(const WideRows &rows, u32 count, const Packed &packed, const Units &units, u8 *room, const Iq2Table *table, float (&total)[64]) {
+    Eight<F> above(rows.above, rows.upper), below(rows.below, rows.lower);
+    u32 blocks = rows.above.cols / 256;
+    if (count <= 64)
+        wide_columns<F, 64>(above, below, blocks, packed, units, room, table, total);
+    else if (count <= 96)
+        wide_columns<F, 96>(above, below, blocks, packed, units, room, table, total);
+    else
+        wide_columns<F, 128>(above, below, blocks, packed, units, room, table, total);
+}
+
 template <int F> __device__ __forceinline__ void wide(const WideArgs &a) {
     extern __shared__ __align__(128) uint4 wide_memory[];
     __shared__ u32 places[WIDE_VECTORS];
@@ -124,25 +138,23 @@ template <int F> __device__ __forceinline__ void wide(const WideArgs &a) {
         Packed packed;
         WideTarget target;
         if (!(a.items ? wide_item(a, rows, packed, target, places, weights) : wide_product(a, rows, packed, target, places))) return;
+        target.scale = unscale(F);
         if (threadIdx.x == 0) kept = target;
         Iq2Table *table = (Iq2Table *)wide_memory;
-        u8 *room = (u8 *)(F == IQ2_XXS ? table + 1 : table);
+        u8 *room = (u8 *)(F == IQ2_XXS ? table + 1 : table), *behind = room + WIDE_RING + WIDE_DEPTH * WIDE_WARPS * TILE_BYTES<F>;
+        u32 blocks = rows.above.cols / 256;
         if (F == IQ2_XXS) fill(*table);
         __syncthreads();
-        Eight<F> above(rows.above, rows.upper), below(rows.below, rows.lower);
-        u32 blocks = rows.above.cols / 256;
-        float *units = (float *)(room + WIDE_RING + WIDE_DEPTH * WIDE_WARPS * TILE_BYTES<F>);
-        if (BY_BLOCKS<F>) {
+        if constexpr (F == IQ2_XXS) {
+            float *units = (float *)behind;
             for (u32 i = threadIdx.x; i < blocks * WIDE_VECTORS; i += blockDim.x) units[i] = a.units[(u64)(places[i % WIDE_VECTORS] / (a.used + 1)) * blocks + i / WIDE_VECTORS];
             __syncthreads();
+            wide_some<F>(rows, target.count, packed, WideStagedUnits{units}, room, table, total);
+        } else if constexpr (F == WHOLE_Q2_K) {
+            wide_some<F>(rows, target.count, packed, WidePairUnits{places, a.inner, blocks, behind}, room, nullptr, total);
+        } else {
+            wide_some<F>(rows, target.count, packed, WideNoUnits(), room, nullptr, total);
         }
-        // Products of fewer vectors are faster.
-        if (target.count <= 64)
-            wide_columns<F, 64>(above, below, blocks, packed, units, room, table, total);
-        else if (target.count <= 96)
-            wide_columns<F, 96>(above, below, blocks, packed, units, room, table, total);
-        else
-            wide_columns<F, 128>(above, below, blocks, packed, units, room, table, total);
     }
     wide_store(total, kept, places, weights, a.middle);
 }
@@ -162,4 +174,5 @@ WIDE_KERNEL(wide_mxfp4, MXFP4)
 WIDE_KERNEL(wide_fp4, FP4)
 WIDE_KERNEL(wide_iq2_xxs, IQ2_XXS)
 WIDE_KERNEL(wide_q2_k, Q2_K)
+WIDE_KERNEL(wide_whole_q2_k, WHOLE_Q2_K)
 WIDE_KERNEL(wide_q4_k, Q4_K)

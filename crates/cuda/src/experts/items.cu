@@ -111,25 +111,19 @@ struct ItemTask {
     __device__ __forceinline__ u32 strip() const { return both & 0xffff; }
 };
 
-// How a format's columns lie beside its tiles, and what a lane does with a block of 256 of them: `begin` a pair of strips,
-// `open` a segment, `multiply` its blocks, `close` it.
+// What a lane does with a block of 256 columns, of which a vector's take a `line` in shared memory, and have a `pitch` in
+// memory: `begin` a pair of strips, `multiply` its blocks.
 template <int F> struct ItemBlock;
 
 // What a warp has for its pieces; two times a tile of either strip, and behind them the vectors' columns.
 template <int F> constexpr u32 ITEM_SLOT = 2 * TILE_BYTES<F> + ITEM_VECTORS * ItemBlock<F>::line;
 
-// As `staged16`, for those lanes that need it.
-__device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
-    asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"((u32)needed));
-}
-
 // What a warp does: `strip_of(expert, strip)` is where the first of two strips begins, the other lies so many bytes
 // `apart`; `x` are all vectors, which `ready` waits for; `done(item, strip, lanes)` takes what has come out.
 template <int F, class StripOf, class Ready, class Done>
 __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 blocks, u64 apart, const u8 *x, u32 room, ItemBlock<F> lanes, StripOf strip_of, Ready ready, Done done) {
-    const u32 width = ItemBlock<F>::width;
-    u32 lane = threadIdx.x % 32, to = room + lane * 16, to_lines = room + 2 * TILE_BYTES<F> + ItemBlock<F>::place(lane), left = 0, slot = 0, vectors = 0;
+    const u32 line = ItemBlock<F>::line, pitch = ItemBlock<F>::pitch;
+    u32 lane = threadIdx.x % 32, to = room + lane * 16, to_lines = to + 2 * TILE_BYTES<F>, left = 0, slot = 0, vectors = 0;
     const u8 *from = nullptr;
     ItemTask ahead = {ItemTask::NONE};
     keep_at_hand(to), keep_at_hand(to_lines);
@@ -148,11 +142,11 @@ __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 block
         ask_line<TILE_BYTES<F>>(to + slot, from);
         ask_line<TILE_BYTES<F>>(to + slot + TILE_BYTES<F>, from + apart);
         from += TILE_BYTES<F>;
-        return {ahead, vectors, (blocks - left--) * width + lane * 16};
+        return {ahead, vectors, (blocks - left--) * pitch + lane * 16};
     };
     auto ask_columns = [&](const Asked &of, u32 slot) {
         auto ask_vector = [&](u32 v) {
-            if (width == 512 || lane < width / 16) copy_further<0>(to_lines + slot + v * ItemBlock<F>::line, x + ((of.vectors >> 10 * v & 1023) * (blocks * width) + of.bytes));
+            if (lane < line / 16) copy_further<0>(to_lines + slot + v * line, x + ((of.vectors >> 10 * v & 1023) * (blocks * pitch) + of.bytes));
         };
         // Most have one vector.
         if (of.vectors >> 30 > 0) {
@@ -173,23 +167,17 @@ __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 block
     while (!here.none()) {
         ItemTask task = here;
         lanes.begin(list.items()[task.item()].count());
-        u32 block = 0;
-        do {
-            lanes.open();
-            u32 end = min(block + 2, blocks);
 #pragma unroll 1
-            do {
-                copies_done<1>();
-                __syncwarp();
-                lanes.multiply(slot);
-                __syncwarp();
-                Asked asked = ask(slot);
-                ask_columns(asked, slot);
-                here = then, then = asked.task;
-                slot ^= ITEM_SLOT<F>;
-            } while (++block < end);
-            lanes.close();
-        } while (block < blocks);
+        for (u32 block = 0; block < blocks; block++) {
+            copies_done<1>();
+            __syncwarp();
+            lanes.multiply(slot);
+            __syncwarp();
+            Asked asked = ask(slot);
+            ask_columns(asked, slot);
+            here = then, then = asked.task;
+            slot ^= ITEM_SLOT<F>;
+        }
         done(list.items()[task.item()], task.strip(), lanes);
     }
 }
@@ -197,8 +185,7 @@ __device__ __forceinline__ void walk_items(ItemList &list, u32 strips, u32 block
 // ------------------------------------------------------------------ the inner vectors
 
 template <> struct ItemBlock<IQ2_XXS> {
-    static const u32 line = BYTE_LINE, width = BYTE_LINE;
-    __device__ __forceinline__ static u32 place(u32 lane) { return lane * 16; }
+    static const u32 line = BYTE_LINE, pitch = BYTE_LINE;
 
     u32 codes, sizes, unit, lines, column, count;
     ByteRuns runs;
@@ -217,8 +204,6 @@ template <> struct ItemBlock<IQ2_XXS> {
 #pragma unroll
         for (u32 v = 0; v < ITEM_VECTORS; v++) total[v] = 0.0f;
     }
-    __device__ __forceinline__ void open() {}
-    __device__ __forceinline__ void close() {}
 
     template <int V> __device__ __forceinline__ void vectors(u32 slot, u32 first) {
         u32 at = lines + slot + first * line;
@@ -230,9 +215,9 @@ template <> struct ItemBlock<IQ2_XXS> {
         for (int v = 0; v < V; v++) {
             float of_vector = __uint_as_float(staged4(at + v * line + 256)), sum = (float)sum_of_lanes(part[v]);
             if (V == 1 && first > 0)
-                total[2] = add_block(total[2], sum, of_row, of_vector);
+                total[2] = __fmaf_rn(__fmul_rn(sum, of_row), of_vector, total[2]);
             else
-                total[v] = add_block(total[v], sum, of_row, of_vector);
+                total[v] = __fmaf_rn(__fmul_rn(sum, of_row), of_vector, total[v]);
         }
         if (V > 1) runs.clear(); // one vector leaves columns alone that two have
     }
@@ -272,72 +257,32 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_IN, 1) half_experts
 // ------------------------------------------------------------------ the outputs
 
 template <> struct ItemBlock<Q2_K> {
-    // Neighbouring vectors, and the halves of one, have different banks where lanes read together.
-    static const u32 line = 512 + 64 + 16, width = 512;
-    __device__ __forceinline__ static u32 place(u32 lane) { return place_of(8 * lane); }
-    __device__ __forceinline__ static u32 place_of(u32 column) { return column * 2 + column / 128 * 64; }
+    static const u32 line = INNER_LINE, pitch = 512;
 
-    // 64 columns of a row, and of each two runs what the numbers are multiplied with and what is added, as `Codes` says.
-    struct Row {
-        uint4 q;
-        u32 times[2], less[2];
-        __device__ __forceinline__ Row(u32 codes, u32 meta, u32 sizes_at, u32 shift) {
-            q = staged16(codes);
-            u32 first = staged4(meta) >> shift, second = staged4(meta + 4) >> shift, sizes = pair_mul(staged4(sizes_at), SIXTEEN ^ 0x80000000u);
-            times[0] = pair_mul(number_at<0, 15>(first), twice<0>(sizes)), times[1] = pair_mul(number_at<0, 15>(second), twice<0>(sizes));
-            less[0] = pair_mul(number_at<4, 15>(first), twice<1>(sizes)), less[1] = pair_mul(number_at<4, 15>(second), twice<1>(sizes));
-        }
-        // Two neighbours of a run's four times four, the first or the second.
-        template <u32 S, u32 SECOND> __device__ __forceinline__ u32 two(u32 four) const {
-            u32 pair = word(q, four) >> 8 * SECOND;
-            return pair_fma(number_at<2 * S, 3>(pair), twice<S % 2>(times[S / 2]), twice<S % 2>(less[S / 2]));
-        }
-    };
-
-    u32 codes, meta, sizes, shift, vector;
-    // Lanes whose vector does not exist keep what they have: what comes out is not looked at.
-    bool needed;
-    uint4 low, high;
-    float sum[2][4], total[2][4];
+    u32 tiles, lines, unit, count;
+    InnerRuns runs;
+    // Of vector t those of rows g and g + 8 of both strips.
+    float total[2][2];
 
     explicit __device__ __forceinline__ ItemBlock(u32 room)
-        : codes(room + threadIdx.x % 32 * 16), meta(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + threadIdx.x % 4 / 2 * 8), sizes(room + 16 * Widths<Q2_K>::codes + threadIdx.x % 32 / 4 * Widths<Q2_K>::scales + 16),
-          shift(threadIdx.x % 2 * 8), vector(room + 2 * TILE_BYTES<Q2_K> + threadIdx.x % 32 / 4 * line + place_of(Codes<Q2_K>::start(0, threadIdx.x % 4))), low{}, high{} {
-        keep_at_hand(codes), keep_at_hand(meta), keep_at_hand(sizes), keep_at_hand(shift), keep_at_hand(vector);
+        : tiles(room), lines(room + 2 * TILE_BYTES<Q2_K>), unit(lines + min(threadIdx.x % 4, ITEM_VECTORS - 1) * line + INNER_UNIT) {
+        runs.clear();
     }
 
     __device__ __forceinline__ void begin(u32 vectors) {
-        needed = threadIdx.x % 32 / 4 < vectors;
-        clear(total);
-    }
-    __device__ __forceinline__ void open() { clear(sum); }
-    __device__ __forceinline__ void close() {
-#pragma unroll
-        for (u32 i = 0; i < 8; i++) total[i / 4][i % 4] += sum[i / 4][i % 4];
-    }
-    __device__ __forceinline__ static void clear(float (&sums)[2][4]) {
-#pragma unroll
-        for (u32 i = 0; i < 8; i++) sums[i / 4][i % 4] = 0.0f;
-    }
-
-    template <u32 S> __device__ __forceinline__ void run(const Row &a, const Row &b, u32 columns, float (&sum)[4]) {
-        staged16_if(low, columns + place_of(Codes<Q2_K>::start(S, 0)), needed), staged16_if(high, columns + place_of(Codes<Q2_K>::start(S, 0)) + 16, needed);
-        mma(sum, a.two<S, 0>(0), b.two<S, 0>(0), a.two<S, 1>(0), b.two<S, 1>(0), low.x, low.y);
-        mma(sum, a.two<S, 0>(1), b.two<S, 0>(1), a.two<S, 1>(1), b.two<S, 1>(1), low.z, low.w);
-        mma(sum, a.two<S, 0>(2), b.two<S, 0>(2), a.two<S, 1>(2), b.two<S, 1>(2), high.x, high.y);
-        mma(sum, a.two<S, 0>(3), b.two<S, 0>(3), a.two<S, 1>(3), b.two<S, 1>(3), high.z, high.w);
+        count = vectors;
+        total[0][0] = total[0][1] = total[1][0] = total[1][1] = 0.0f;
     }
 
     __device__ __forceinline__ void multiply(u32 slot) {
+        runs.load(lines + slot, count);
+        float of_vector = __uint_as_float(staged4(unit + slot));
 #pragma unroll
         for (u32 m = 0; m < 2; m++) {
-            const u32 tile = m * TILE_BYTES<Q2_K>, further = 8 * Widths<Q2_K>::codes, meta_further = 8 * Widths<Q2_K>::scales;
-            Row a(codes + slot + tile, meta + slot + tile, sizes + slot + tile, shift);
-            Row b(codes + slot + tile + further, meta + slot + tile + meta_further, sizes + slot + tile + meta_further, shift);
-            run<0>(a, b, vector + slot, sum[m]);
-            run<1>(a, b, vector + slot, sum[m]);
-            run<2>(a, b, vector + slot, sum[m]);
-            run<3>(a, b, vector + slot, sum[m]);
+            float value[2];
+            q2_block(tiles + slot + m * TILE_BYTES<Q2_K>, runs, value);
+#pragma unroll
+            for (u32 r = 0; r < 2; r++) total[m][r] = __fmaf_rn(value[r], of_vector, total[m][r]);
         }
     }
 };
@@ -356,14 +301,10 @@ extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_expert
         invite();
     };
     auto done = [&](const ItemVectors &item, u32 strip, const ItemBlock<Q2_K> &lanes) {
+        u32 n = threadIdx.x % 4, row = strip * 32 + threadIdx.x % 32 / 4;
+        if (n >= item.count()) return;
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) {
-            u32 n = threadIdx.x % 4 * 2 + j, row = strip * 32 + threadIdx.x % 32 / 4;
-            if (n >= item.count()) continue;
-#pragma unroll
-            for (u32 k = 0; k < 4; k++, row += 8)
-                a.parts[(u64)item.pairs[n] * e.hidden + row] = lanes.total[k / 2][k % 2 * 2 + j] * unscale(Q2_K);
-        }
+        for (u32 k = 0; k < 4; k++) a.parts[(u64)item.pairs[n] * e.hidden + row + 8 * k] = lanes.total[k / 2][k % 2];
     };
     walk_items<Q2_K>(list, e.hidden / 32, blocks, blocks * TILE_BYTES<Q2_K>, (const u8 *)a.middle, room, ItemBlock<Q2_K>(room), strip_of, ready, done);
 }

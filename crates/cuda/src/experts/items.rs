@@ -8,7 +8,7 @@ use crate::{
     options::CudaError,
     tensor::{
         MOST_SHARED,
-        bytes::{LINE, table_bytes},
+        bytes::{InnerNumbers, LINE, table_bytes},
         tile_bytes,
     },
 };
@@ -39,7 +39,7 @@ pub const INPUT: Known =
 pub const OUTPUT: Known = Known {
     format: Format::Q2K,
     kernel: Kernel::HalfExpertsOut8Q2,
-    line: 512 + 64 + 16,
+    line: InnerNumbers::LINE,
     warps: 24,
 };
 

@@ -7,6 +7,24 @@ __device__ __forceinline__ void inputs_of(const ExpertsArgs &e, bool shared, u32
     up = shared ? e.shared_up : member(e.up, expert);
 }
 
+// The units of so many vectors, [blocks][vectors] in shared memory; they need no sums.
+struct StagedUnits {
+    const float *at;
+    u32 vectors;
+    __device__ __forceinline__ float2 units(u32 block, u32 vector) const { return *(const float2 *)(at + block * vectors + vector); }
+    __device__ __forceinline__ uint2 sums(u32, u32) const { return make_uint2(0, 0); }
+};
+
+// Those of pairs, in memory.
+struct PairUnits {
+    const u32 *pairs;
+    InnerNumbers of;
+    u32 blocks;
+    __device__ __forceinline__ float unit(u32 block, u32 vector) const { return __ldcg(of.units + (u64)pairs[vector] * blocks + block); }
+    __device__ __forceinline__ float2 units(u32 block, u32 vector) const { return make_float2(unit(block, vector), unit(block, vector + 1)); }
+    __device__ __forceinline__ uint2 sums(u32 block, u32 vector) const { return __ldcg((const uint2 *)(of.sums + ((u64)pairs[vector] * blocks + block) * 16) + threadIdx.x % 4); }
+};
+
 // The inner vectors of an item's pairs: 64 rows of its gate, and of the other input.
 template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArgs &a, const Item &item) {
     extern __shared__ uint4 many_memory[];
@@ -27,14 +45,14 @@ template <int N> __device__ __forceinline__ void many_inner(const HalfExpertsArg
     if (gate.format == IQ2_XXS) {
         Iq2Table *table = (Iq2Table *)many_memory;
         u32 blocks = e.hidden / 256;
-        float *units = (float *)(table + 1); // [blocks][8 N]
+        float *units = (float *)(table + 1);
         fill(*table);
         for (u32 i = threadIdx.x; i < blocks * 8 * N; i += blockDim.x) units[i] = a.numbers.units[row(i % (8 * N)) * blocks + i / (8 * N)];
         auto input = [&](u32 i) { return a.numbers.halves + row(i) * e.hidden; };
-        many_columns<IQ2_XXS, N>(gate, top, up, top, input, units, (u8 *)(units + blocks * 8 * N), table, total);
+        many_columns<IQ2_XXS, N>(gate, top, up, top, input, StagedUnits{units, 8 * N}, (u8 *)(units + blocks * 8 * N), table, total);
     } else {
         auto input = [&](u32 i) { return a.x + row(i) * e.hidden; };
-#define BODY(F) many_columns<F, N>(gate, top, up, top, input, nullptr, (u8 *)many_memory, nullptr, total)
+#define BODY(F) many_columns<F, N>(gate, top, up, top, input, NoUnits(), (u8 *)many_memory, nullptr, total)
         FOR_CODES(gate.format, BODY)
 #undef BODY
     }
@@ -67,10 +85,15 @@ template <int N> __device__ __forceinline__ void many_outer(const HalfExpertsArg
     auto input = [&](u32 i) { return a.middle + (u64)pairs[i] * e.inner; };
     u32 top = blockIdx.x * 2 * HALF_ROWS;
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(down, top, down, top + HALF_ROWS, input, nullptr, (u8 *)many_memory, nullptr, total)
-    FOR_CODES(down.format, BODY)
-#undef BODY
     float scale = unscale(down.format);
+    if (down.format == Q2_K && item.expert < a.experts) {
+        many_columns<WHOLE_Q2_K, N>(down, top, down, top + HALF_ROWS, input, PairUnits{pairs, a.inner, e.inner / 256}, (u8 *)many_memory, nullptr, total);
+        scale = unscale(WHOLE_Q2_K);
+    } else {
+#define BODY(F) many_columns<F, N>(down, top, down, top + HALF_ROWS, input, NoUnits(), (u8 *)many_memory, nullptr, total)
+        FOR_CODES(down.format, BODY)
+#undef BODY
+    }
     u32 row = top + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
     for (int n = 0; n < N; n++)

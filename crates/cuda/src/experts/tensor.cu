@@ -14,7 +14,8 @@ struct Item {
 struct HalfExpertsArgs {
     ExpertsArgs e;
     const u16 *x;  // [rows][hidden]
-    Numbers numbers; // the same as whole numbers, for experts of IQ2_XXS
+    Numbers numbers;    // the same as whole numbers, for experts of IQ2_XXS
+    InnerNumbers inner; // what belongs to `middle` where those are whole numbers, for outputs of Q2_K
     u16 *middle;   // [pairs][inner]; row r's choice k is pair r * (used + 1) + k, the shared expert last
     float *parts;  // [pairs][hidden]
     u32 *order;    // pairs, by expert

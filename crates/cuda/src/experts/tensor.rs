@@ -12,7 +12,7 @@ use crate::{
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
         STATIC_SHARED,
-        bytes::{Numbers, table_bytes, unit_bytes, wanted_by},
+        bytes::{InnerNumbers, Numbers, table_bytes, unit_bytes, wanted_by},
         knows, many_shared, segments, tiles,
         wide::{self, PackArgs, WideArgs},
     },
@@ -28,6 +28,8 @@ pub struct HalfExpertsArgs {
     pub x: u64,
     /// The same as whole numbers.
     pub numbers: Numbers,
+    /// What belongs to `middle` where it is whole numbers.
+    pub inner_numbers: InnerNumbers,
     /// `[rows, used + 1, inner]`, halves.
     pub middle: u64,
     /// `[rows, used + 1, hidden]`; of one row, what its router's product is made of.
@@ -175,6 +177,7 @@ pub fn run(
         experts: *experts,
         x: halves.x,
         numbers: halves.numbers.of(rows),
+        inner_numbers: halves.inner_numbers.of(rows),
         middle: halves.middle,
         parts: halves.parts,
         order: halves.order,
@@ -234,8 +237,15 @@ pub fn run(
             let pieces = rooms + sums(args.inner_tiles as usize);
             device.launch(kernels, Kernel::HalfExpertsIn1, grid, threads, pieces, &args)?;
         }
-        let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms + output_sums(used, inner));
-        device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args)?;
+        if !items::knows_output(down, hidden) {
+            let (grid, pieces) = ([hidden.div_ceil(16), 1, 1], rooms + output_sums(used, inner));
+            device.launch(kernels, Kernel::HalfExpertsOut1, grid, threads, pieces, &args)?;
+            return Ok(false);
+        }
+        tensor::multiply(device, kernels, beside.down, rows)?;
+        number_inner(device, kernels, rows, &args)?;
+        items::run(device, kernels, items::OUTPUT, used, &args)?;
+        join(device, kernels, rows, &args)?;
         return Ok(false);
     }
     match &shared {
@@ -260,6 +270,7 @@ pub fn run(
         device.launch(kernels, Kernel::HalfExpertsIn8, grid, threads, shared, &args)?;
     }
     if known.1 {
+        number_inner(device, kernels, rows, &args)?;
         items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
     } else {
         let grid = [hidden.div_ceil(16 * FEW_WARPS), most_items, 1];
@@ -305,6 +316,9 @@ fn run_many(
     let shared = |of: StackRef, shared: MatrixRef| room(of.first.format).max(room(shared.format));
     let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
     device.launch(kernels, input, grid, threads, shared(e.gate, e.shared_gate), &args)?;
+    if InnerNumbers::wanted_by(e.down.first.format) {
+        number_inner(device, kernels, rows, &args)?;
+    }
     let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
     device.launch(kernels, output, grid, threads, shared(e.down, e.shared_down), &args)?;
     join(device, kernels, rows, &args)
@@ -326,6 +340,7 @@ fn run_wide(
     group(device, kernels, &args)?;
     let shared_items = rows.div_ceil(wide::VECTORS);
     let items = most_items(rows, e.used as usize, args.all as usize, wide::VECTORS) - shared_items;
+    let all = args;
     let both = WideArgs {
         items: args.items,
         order: args.order,
@@ -352,6 +367,7 @@ fn run_wide(
         shared_upper: e.shared_down,
         shared_lower: e.shared_down,
         outputs: args.parts,
+        inner: args.inner_numbers,
         ..both
     };
     let tiles =
@@ -365,6 +381,10 @@ fn run_wide(
     {
         // The kernels are the same for both parts, so their names do not tell.
         device.enter(part);
+        let whole = part == Part::ExpertsOut && InnerNumbers::wanted_by(args.upper.first.format);
+        if whole {
+            number_inner(device, kernels, rows, &all)?;
+        }
         let of = PackArgs {
             x,
             shared_x,
@@ -382,9 +402,29 @@ fn run_wide(
         let shared = WideArgs { only_shared: 1, ..args };
         let format = args.shared_upper.format;
         wide::launch(device, kernels, format, [tiles, shared_items, 1], &shared)?;
-        wide::launch(device, kernels, args.upper.first.format, [tiles, items, 1], &args)?;
+        match whole {
+            true => wide::launch_whole(device, kernels, [tiles, items, 1], &args)?,
+            false => {
+                let format = args.upper.first.format;
+                wide::launch(device, kernels, format, [tiles, items, 1], &args)?;
+            }
+        }
     }
     join(device, kernels, rows, &args)
+}
+
+/// Makes whole numbers of the inner vectors of chosen experts.
+fn number_inner(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    args: &HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    const WARPS: usize = 4;
+    let e = &args.experts;
+    let blocks = rows * e.used as usize * e.inner as usize / 256;
+    let grid = [blocks.div_ceil(WARPS), 1, 1];
+    device.launch(kernels, Kernel::NumberInner, grid, 32 * WARPS as u32, 0, args)
 }
 
 /// Sorts the pairs of row and choice by expert.

@@ -29,6 +29,10 @@ template <> struct Widths<IQ2_XXS> { static const u32 codes = 64, scales = 8, sw
 template <> struct Widths<Q2_K> { static const u32 codes = 64, scales = 20, swap = 0; };
 template <> struct Widths<Q4_K> { static const u32 codes = 128, scales = 16, swap = 16; };
 
+// Q2_K where it is multiplied as whole numbers.
+static const int WHOLE_Q2_K = 64;
+template <> struct Widths<WHOLE_Q2_K> : Widths<Q2_K> {};
+
 template <int F> constexpr u32 TILE_BYTES = 16 * (Widths<F>::codes + Widths<F>::scales);
 
 // A row's block of 256 columns.

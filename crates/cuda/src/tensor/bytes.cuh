@@ -60,3 +60,46 @@ __device__ __forceinline__ void store_numbers(const Numbers &to, u32 row, u32 co
         if (d % 256 == 0) to.units[block] = unit;
     }
 }
+
+// Vectors that matrices of Q2_K are multiplied with: those have a minimum for each 16 columns, which meets the sum of as
+// many numbers. No sum is too large, whatever the unit.
+struct InnerNumbers {
+    u16 *sums;    // of many rows: [pairs][columns / 256][16], halves
+    float *units; // of many rows: [pairs][columns / 256]
+};
+
+// 256 columns of a vector of few rows: bytes, of each four the two in the middle in turned order, as `split_blocks` turns
+// codes; the sums' lower six bits, with a sign, and what is above them; the unit, and room to the next 16 bytes.
+static const u32 INNER_SUMS = 256, INNER_UNIT = INNER_SUMS + 2 * 16, INNER_LINE = INNER_UNIT + 16;
+
+// What a lane has of 256 columns: eight, which are the first or the second half of 16.
+struct InnerEight {
+    int q[8], sum; // of 16
+    float unit;
+    explicit __device__ __forceinline__ InnerEight(uint4 halves) {
+        float x[8];
+        u32 most = 0;
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            u32 two = i < 2 ? halves.x : i < 4 ? halves.y : i < 6 ? halves.z : halves.w;
+            x[i] = f16_to_f32((u16)(i % 2 ? two >> 16 : two)), most = max(most, __float_as_uint(fabsf(x[i])));
+        }
+        most = __reduce_max_sync(FULL, most);
+        // The smallest half is not so small that it has no inverse.
+        unit = most >= 0x7f800000u ? __uint_as_float(0x7fc00000u) : __fmul_rn(__uint_as_float(most), 1.0f / MOST_BYTE);
+        float per = unit > 0.0f ? __fdiv_rn(1.0f, unit) : 0.0f;
+        sum = 0;
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) q[i] = __float2int_rn(__fmul_rn(x[i], per)), sum += q[i];
+        sum += __shfl_xor_sync(FULL, sum, 1);
+    }
+    // As a part of a line, wherever that is.
+    __device__ __forceinline__ void store(u8 *line) const {
+        u32 lane = threadIdx.x % 32;
+        *(uint2 *)(line + 8 * lane) = make_uint2(__byte_perm(__byte_perm(q[0], q[2], 0x0040), __byte_perm(q[1], q[3], 0x0040), 0x5410),
+                                                 __byte_perm(__byte_perm(q[4], q[6], 0x0040), __byte_perm(q[5], q[7], 0x0040), 0x5410));
+        int above = (sum + 32) >> 6;
+        if (lane % 2 == 0) line[INNER_SUMS + lane / 2] = (u8)(sum - 64 * above), line[INNER_SUMS + 16 + lane / 2] = (u8)above;
+        if (lane == 0) *(float *)(line + INNER_UNIT) = unit;
+    }
+};

@@ -1,4 +1,4 @@
-//! Vectors as whole numbers, with which experts of IQ2_XXS are multiplied: what they are is told in `bytes.cuh`.
+//! Vectors as whole numbers, with which experts of IQ2_XXS and Q2_K are multiplied: what they are is told in `bytes.cuh`.
 
 use ds4_quant::Format;
 
@@ -26,6 +26,37 @@ impl Numbers {
             true => Numbers { lines: self.lines, ..Numbers::default() },
             false => Numbers { lines: 0, ..self },
         }
+    }
+}
+
+/// What belongs to inner vectors that are whole numbers in their places, of many rows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InnerNumbers {
+    /// `[pairs, columns / 256, 16]`, halves.
+    pub sums: u64,
+    /// `[pairs, columns / 256]`.
+    pub units: u64,
+}
+
+impl InnerNumbers {
+    /// Bytes of 256 columns of a vector of few rows.
+    pub const LINE: usize = BLOCK + 2 * 16 + 16;
+
+    /// What `rows` rows have: few have everything in lines.
+    pub fn of(self, rows: usize) -> InnerNumbers {
+        if rows <= FEW { InnerNumbers::default() } else { self }
+    }
+
+    /// Bytes of a pair's sums and units.
+    pub fn pair_bytes(cols: usize) -> [usize; 2] {
+        let blocks = cols / BLOCK;
+        [blocks * 16 * size_of::<u16>(), blocks * size_of::<f32>()]
+    }
+
+    /// Whether output matrices of a format are multiplied with such vectors.
+    pub fn wanted_by(format: u32) -> bool {
+        format == Format::Q2K as u32
     }
 }
 

@@ -12,29 +12,12 @@ __device__ __forceinline__ const u8 *scales_of_128(const Matrix &m, u32 row) { r
 
 __device__ __forceinline__ u32 word(uint4 v, u32 i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
-// The magnitudes of IQ2_XXS as eight halves, in pairs of k and k + 4, eight times over: each of eight lanes that read
-// together has banks of its own.
-struct Iq2Table {
-    uint4 eights[256][8];
-};
-
-// Where a lane finds its copies.
-__device__ __forceinline__ u32 column_of(const Iq2Table *table) { return shared_address(table) + threadIdx.x % 8 * 16; }
+struct Iq2Table;
 
 __device__ __forceinline__ uint4 shared16(u32 at) {
     uint4 v;
     asm("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
     return v;
-}
-
-__device__ __forceinline__ void fill(Iq2Table &table) {
-#pragma unroll 8
-    for (u32 i = threadIdx.x; i < 256 * 8; i += blockDim.x) {
-        u64 bytes = IQ2_XXS_GRID[i / 8];
-        u32 low = (u32)bytes, high = (u32)(bytes >> 32);
-        auto pair = [&](u32 k) { return pair_sub(((low >> 8 * k & 255) | (high >> 8 * k & 255) << 16) | 0x64006400u, 0x64006400u); };
-        table.eights[i / 8][i % 8] = make_uint4(pair(0), pair(1), pair(2), pair(3));
-    }
 }
 
 // Where in a table, of so many bytes to an entry, the entry is that one of a word's bytes names: the byte is multiplied
@@ -248,39 +231,6 @@ template <> struct Codes<FP4> {
     }
 };
 
-// Twice what `Numbers` are multiplied with: whole numbers. What scales 256 columns of a row comes afterwards.
-template <> struct Codes<IQ2_XXS> {
-    uint4 q;
-    u32 sizes; // of the lane's groups, twice 2 n + 1
-    u32 unit;  // the row's, a half
-    __device__ __forceinline__ static u32 lane(u32 t) { return 16 * t; }
-    __device__ __forceinline__ static u32 start(u32 s, u32 t) { return 64 * t + 16 * s; }
-    __device__ __forceinline__ void begin(const Span<IQ2_XXS> &at, u32 rows, u32 t) {
-        q = at.chunk(rows, 0);
-        uint2 scales = staged8(at.scales_of(rows));
-        // What is added to the digits of a power of two is 4 n: it is the one whose steps are as large where n lies; two
-        // less than the power is taken away.
-        sizes = pair_sub((__byte_perm(scales.x, 0, 0x4040 + t * 0x0101) & 0x00f0000fu) | 0x5c006c00u, 0x5bf06bffu), unit = scales.y;
-    }
-    __device__ __forceinline__ void fetch(const Span<IQ2_XXS> &, u32, u32) {}
-    __device__ __forceinline__ void run(const Matrix &, const Iq2Table *table, u32 s, u32, u32 (&w)[8]) const {
-        u32 size = s < 2 ? twice<0>(sizes) : twice<1>(sizes), column = column_of(table);
-#pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            u32 eight = s % 2 * 2 + i, from = eight < 3 ? 2 - eight : 3;
-            uint4 magnitudes = shared16(entry_of<sizeof(Iq2Table::eights[0])>(s < 2 ? q.x : q.z, eight, column));
-#pragma unroll
-            for (u32 k = 0; k < 4; k++) w[4 * i + k] = pair_mul(word(magnitudes, k), size) ^ ((s < 2 ? q.y : q.w) << (15 - from - 4 * k) & 0x80008000u);
-        }
-    }
-};
-
-// Whether sums of blocks are whole numbers, which are scaled one by one.
-template <int F> constexpr bool BY_BLOCKS = F == IQ2_XXS;
-
-// What a block adds to a value: its sum, the row's unit, the vector's.
-__device__ __forceinline__ float add_block(float total, float sum, float of_row, float of_vector) { return __fmaf_rn(__fmul_rn(sum, of_row), of_vector, total); }
-
 template <> struct Codes<Q2_K> {
     uint4 q;
     u32 first, second, sizes; // 16 times the scale of scales, and -16 times that of minima
@@ -335,10 +285,9 @@ template <> struct Codes<Q4_K> {
 };
 
 // What sums of products with decoded weights are multiplied with in the end.
-__device__ __forceinline__ float unscale(u32 format) { return format == F16 ? 1.0f : format == MXFP4 || format == FP4 ? 16.0f : 0.0625f; }
+__device__ __forceinline__ float unscale(u32 format) { return format == F16 || format == WHOLE_Q2_K ? 1.0f : format == MXFP4 || format == FP4 ? 16.0f : 0.0625f; }
 
-// Calls `BODY(F)` with the format as a constant, where it has a decoder of its own. IQ2_XXS is for experts
-// alone: its table takes much of a block's shared memory.
+// Calls `BODY(F)` with the format as a constant, where it has a decoder of its own. IQ2_XXS is for experts alone.
 #define FOR_CODES(format, BODY)            \
     switch (format) {                      \
     case F16: BODY(F16); break;            \
@@ -349,12 +298,6 @@ __device__ __forceinline__ float unscale(u32 format) { return format == F16 ? 1.
     case FP8: BODY(FP8); break;            \
     case FP4: BODY(FP4); break;            \
     default: BODY(OTHER); break;           \
-    }
-
-#define FOR_EXPERT_CODES(format, BODY)     \
-    switch (format) {                      \
-    case IQ2_XXS: BODY(IQ2_XXS); break;    \
-    default: FOR_CODES(format, BODY)       \
     }
 
 // The same where `F` may be the format.

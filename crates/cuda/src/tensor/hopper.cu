@@ -171,18 +171,52 @@ template <int F> __device__ __forceinline__ void wide_decode(const Tile<F> &tile
     for (u32 i = 0; i < 8; i++) asm volatile("" : "+r"(a[i]), "+r"(b[i])); // here, not behind `registers_ready`
 }
 
+// What belongs to vectors that are no whole numbers.
+struct WideNoUnits {
+    __device__ __forceinline__ void ask(u32, u32) {}
+};
+
+// The units of all vectors, [blocks][WIDE_VECTORS] in shared memory; they need no sums.
+struct WideStagedUnits {
+    const float *at;
+    __device__ __forceinline__ void ask(u32, u32) {}
+    __device__ __forceinline__ float2 units(u32 block, u32, u32 vector) const { return *(const float2 *)(at + block * WIDE_VECTORS + vector); }
+    __device__ __forceinline__ uint2 sums(u32, u32) const { return make_uint2(0, 0); }
+};
+
+// Those of pairs, of two blocks at a time: sums, and then units.
+static const u32 WIDE_UNITS = WIDE_VECTORS * (16 * 2 + 4);
+
+struct WidePairUnits {
+    const u32 *pairs;
+    InnerNumbers of;
+    u32 blocks;
+    u8 *room;
+    __device__ __forceinline__ void ask(u32 block, u32 which) {
+        if (block >= blocks) return;
+        u32 thread = thread_anew(), vector = thread / 2;
+        u8 *to = room + which * WIDE_UNITS;
+        u64 at = (u64)pairs[vector] * blocks + block;
+        copy_async(to + thread * 16, (const u8 *)(of.sums + at * 16) + thread % 2 * 16);
+        if (thread % 2 == 0) copy_word_async(to + WIDE_VECTORS * 32 + vector * 4, of.units + at);
+    }
+    __device__ __forceinline__ float2 units(u32, u32 which, u32 vector) const { return *(const float2 *)(room + which * WIDE_UNITS + WIDE_VECTORS * 32 + vector * 4); }
+    __device__ __forceinline__ uint2 sums(u32 which, u32 vector) const { return *(const uint2 *)(room + which * WIDE_UNITS + vector * 32 + thread_anew() % 4 * 8); }
+};
+
 // 16 rows of each warp times up to N vectors. `room` has room for the vectors' ring and two blocks of columns of
 // all rows. Every thread of the block must call this. A lane gets the sums of row g of the upper eight, and of the
 // lower, for vectors 8 n + 2 t and the next: of the upper total[4 n] and total[4 n + 1], of the lower the two
-// behind them. The vectors' units, where there are some, lie in shared memory, [blocks][WIDE_VECTORS].
-template <int F, int N>
-__device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<F> &lower, u32 blocks, const Packed &packed, const float *units, u8 *room, const Iq2Table *table, float (&total)[64]) {
+// behind them. What belongs to vectors that are whole numbers `units` brings, block by block.
+template <int F, int N, class Units>
+__device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<F> &lower, u32 blocks, const Packed &packed, Units units, u8 *room, const Iq2Table *table, float (&total)[64]) {
     // One group meets the other before its products, one behind them: so one multiplies while the other decodes.
     // Either way a run is there before it is multiplied: all threads had their part of it two runs earlier.
     const bool late = threadIdx.x >= 16 * WIDE_WARPS;
     WideWeights<F> weights(upper, lower, blocks, room + WIDE_RING);
     weights.ask(0);
     weights.ask(1);
+    units.ask(0, 0);
     WideInputs<N> inputs(packed, 4 * blocks, room);
     inputs.begin();
     // Where products find the first run, in 16 bytes, and how far it is from one half of the columns to the other.
@@ -217,7 +251,9 @@ __device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<
             }
             tile.fetch(at, (s + 1) % 4);
             wide_decode<F>(tile, table, (s + 1) % 4, a[(s + 1) % 2], b[(s + 1) % 2]);
-            // To the place of the run before the last: every group was done with it before the groups met.
+            // To the places of what is two blocks back, or of the run before the last: every group was done with it before
+            // the groups met.
+            if (s == 1) units.ask(block + 1, 1 - which);
             inputs.step();
         }
     };
@@ -227,26 +263,22 @@ __device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<
         asm volatile("" : "+f"(x));
         return x;
     };
-    // A block at a time, or a segment.
-    auto by_itself = [&](u32 block, const u32 which) {
-        if constexpr (BY_BLOCKS<F>) {
-            u32 above = tile.a.unit, below = tile.b.unit; // those of the next block take their place
-            multiply(block, which);
-            products_done<0>();
-            const float2 *of_vectors = (const float2 *)(units + block * WIDE_VECTORS) + threadIdx.x % 4;
+    // A block by itself, or two: a segment.
+    auto by_itself = [&](auto &units, const auto &tile, u32 block, const u32 which) {
+        const auto scales = scales_of(tile); // those of the next block take their place
+        multiply(block, which);
+        products_done<0>();
 #pragma unroll
-            for (u32 n = 0; n < N / 8; n++) {
-                float2 unit = of_vectors[4 * n];
-#pragma unroll
-                for (u32 j = 0; j < 4; j++) total[4 * n + j] = add_block(total[4 * n + j], done(4 * n + j), f16_to_f32((u16)(j < 2 ? above : below)), j % 2 ? unit.y : unit.x);
-            }
+        for (u32 n = 0; n < N / 8; n++) {
+            float some[4] = {done(4 * n), done(4 * n + 1), done(4 * n + 2), done(4 * n + 3)};
+            scales.add(total + 4 * n, some, units.units(block, which, 8 * n + threadIdx.x % 4 * 2), units.sums(which, 8 * n + threadIdx.x % 32 / 4));
         }
     };
     if (late) meet_groups();
     for (u32 block = 0; block < blocks; block += 2) {
         if constexpr (BY_BLOCKS<F>) {
-            by_itself(block, 0);
-            if (block + 1 < blocks) by_itself(block + 1, 1);
+            by_itself(units, tile, block, 0);
+            if (block + 1 < blocks) by_itself(units, tile, block + 1, 1);
         } else {
             multiply(block, 0);
             if (block + 1 < blocks) multiply(block + 1, 1);

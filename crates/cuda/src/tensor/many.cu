@@ -159,11 +159,14 @@ template <int N> __device__ __forceinline__ void multiply_run(float (&sum)[2][N]
         }
 }
 
+// What belongs to vectors that are no whole numbers.
+struct NoUnits {};
+
 // 64 rows of each of two matrices (which may be the same) times all vectors: a warp gets the sums of 16 rows
-// of either. `input(i)` is the i-th vector, whose units, where there are some, lie in shared memory, [blocks][8 N]. `room`
-// has room for a shelf and a block of the vectors; every thread of the block must call this.
-template <int F, int N, class Input>
-__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, Input input, const float *units, u8 *room, const Iq2Table *table, float (&total)[2][N][4]) {
+// of either. `input(i)` is the i-th vector; what belongs to vectors that are whole numbers `units` knows. `room` has room
+// for a shelf and a block of the vectors; every thread of the block must call this.
+template <int F, int N, class Input, class Units>
+__device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row, const Matrix &lower, u32 lower_row, Input input, const Units &units, u8 *room, const Iq2Table *table, float (&total)[2][N][4]) {
     u32 t = threadIdx.x % 4, blocks = upper.cols / 256;
     uint4 *ring = (uint4 *)(room + Shelf<F>::bytes);
     float sum[2][N][4] = {};
@@ -192,15 +195,14 @@ __device__ __forceinline__ void many_columns(const Matrix &upper, u32 upper_row,
             multiply_run<N>(sum, a, b, ring + s * 2 * N * 32);
         }
         if constexpr (BY_BLOCKS<F>) {
-            const float2 *of_vectors = (const float2 *)(units + block * 8 * N) + t;
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                float above = f16_to_f32((u16)tiles[i].a.unit), below = f16_to_f32((u16)tiles[i].b.unit);
+            for (int n = 0; n < N; n++) {
+                float2 unit = units.units(block, 8 * n + 2 * t);
+                uint2 sums = units.sums(block, 8 * n + threadIdx.x % 32 / 4);
 #pragma unroll
-                for (int n = 0; n < N; n++) {
-                    float2 unit = of_vectors[4 * n];
-#pragma unroll
-                    for (int j = 0; j < 4; j++) total[i][n][j] = add_block(total[i][n][j], sum[i][n][j], j < 2 ? above : below, j % 2 ? unit.y : unit.x), sum[i][n][j] = 0.0f;
+                for (int i = 0; i < 2; i++) {
+                    scales_of(tiles[i]).add(total[i][n], sum[i][n], unit, sums);
+                    sum[i][n][0] = sum[i][n][1] = sum[i][n][2] = sum[i][n][3] = 0.0f;
                 }
             }
         } else if (block % 2 == 1 || block + 1 == blocks) {
@@ -235,7 +237,7 @@ template <int N> __device__ __forceinline__ void many_half_products(const HalfPr
     const u16 *x = p.x + (u64)group * p.p.group_stride;
     auto input = [&](u32 i) { return x + (u64)min(first + i, a.rows - 1) * stride; };
     float total[2][N][4] = {};
-#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, nullptr, (u8 *)many_memory, nullptr, total)
+#define BODY(F) many_columns<F, N>(m, top, m, top + HALF_ROWS, input, NoUnits(), (u8 *)many_memory, nullptr, total)
     FOR_CODES(m.format, BODY)
 #undef BODY
     float scale = unscale(m.format), *y = p.p.y;

@@ -51,6 +51,10 @@ extern "C" __global__ void __launch_bounds__(256) pack_vectors(const PackArgs a)
     __syncthreads();
     u8 *to = (u8 *)(a.to + ((u64)group * a.width + first) * 8);
 #define BODY(F) pack_block<F>(lines, to, columns)
-    FOR_EXPERT_CODES(format, BODY)
+    if (format == IQ2_XXS) {
+        BODY(IQ2_XXS);
+    } else {
+        FOR_CODES(format, BODY)
+    }
 #undef BODY
 }

@@ -46,6 +46,8 @@ template <> struct Tile<OTHER> {
     Codes<OTHER> a, b;
 };
 
+template <int F> __device__ __forceinline__ BlockScales<F> scales_of(const Tile<F> &tile) { return BlockScales<F>(tile.a, tile.b); }
+
 // 256 columns of a vector in shared memory, in a line. Chunks trade places within it, so that
 // the lanes of a row of weights have different banks, whatever the format's runs are.
 struct Near {

@@ -5,7 +5,7 @@ use ds4_quant::Format;
 
 use super::{
     HalfProduct, MANY_ROWS, TILE,
-    bytes::{table_bytes, unit_bytes},
+    bytes::{InnerNumbers, table_bytes, unit_bytes},
     tile_bytes,
 };
 use crate::{
@@ -87,8 +87,10 @@ pub struct WideArgs {
     pub shared_limit: f32,
     /// Padding.
     pub unused: u32,
-    /// Of vectors that are whole numbers.
+    /// Of vectors that are whole numbers, where matrices are IQ2_XXS.
     pub units: u64,
+    /// The same where output matrices are Q2_K.
+    pub inner: InnerNumbers,
 }
 
 // SAFETY: mirrors the kernels'; lists live with the weights, what they name and the rest with the scratch.
@@ -171,9 +173,26 @@ fn shared(format: Format) -> usize {
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
+    kernels.allow_shared(Kernel::WideWholeQ2K, whole_shared() as u32)?;
     KERNELS
         .into_iter()
         .try_for_each(|(format, kernel)| kernels.allow_shared(kernel, shared(format) as u32))
+}
+
+/// Shared memory of a block whose vectors are whole numbers for Q2_K: beside the rest two times their sums and units.
+fn whole_shared() -> usize {
+    let [sums, units] = InnerNumbers::pair_bytes(super::BLOCK);
+    shared(Format::Q2K) + 2 * VECTORS * (sums + units)
+}
+
+/// Starts the kernel of output matrices of Q2_K whose vectors are whole numbers.
+pub fn launch_whole(
+    device: &Device,
+    kernels: &Kernels,
+    grid: [usize; 3],
+    args: &WideArgs,
+) -> Result<(), CudaError> {
+    device.launch(kernels, Kernel::WideWholeQ2K, grid, THREADS as u32, whole_shared(), args)
 }
 
 /// Starts the kernel of a format; without a list of products in `args` it takes items.
@@ -275,5 +294,6 @@ mod tests {
         for (format, _) in KERNELS {
             assert!(shared(format) + STATIC <= 227 << 10, "{format}");
         }
+        assert!(whole_shared() + STATIC <= 227 << 10);
     }
 }
