@@ -12,7 +12,7 @@ use ds4_engine::{Executor, Feed, Logits, SlotId, Want};
 use ds4_model::Model;
 
 /// Tokens that come in different ways.
-const TOKENS: usize = 20;
+const TOKENS: usize = 120;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let want = among(&mut cuda, slot, last, TOKENS, 1)?;
     let mut same = true;
-    for (at_a_time, sessions) in [(1, 1), (2, 1), (3, 1), (7, 1), (1, 2), (1, 4), (1, 5), (1, 16)] {
+    for (at_a_time, sessions) in
+        [(1, 1), (2, 1), (3, 1), (7, 1), (50, 1), (1, 2), (1, 4), (1, 5), (1, 16), (1, 60)]
+    {
         let got = among(&mut cuda, slot, last, at_a_time, sessions)?;
         let rows = got.chunks(model.config.vocab).zip(want.chunks(model.config.vocab));
         let equal =

@@ -5,7 +5,7 @@ use ds4_model::{Compression, Config};
 use crate::{
     attend,
     device::{Buffer, Device, DeviceInfo},
-    experts::tensor,
+    experts::{MOST_CHOICES, tensor},
     hyper, indexer,
     options::{CudaError, CudaOptions},
     round::most_wanted,
@@ -234,13 +234,15 @@ impl Scratch {
         };
         if fast {
             let pairs = c.experts_used + 1;
+            // Experts take lines as long as a block can list the choices, if it knows the formats.
+            let few = rows.min((MOST_CHOICES / c.experts_used.max(1)).max(FEW));
             let many = if rows > FEW { rows } else { 0 };
             scratch.halves = Halves {
                 x: take(rows, 2 * c.hidden),
                 numbers: {
                     let [lines, halves, units] = bytes::row_bytes(c.hidden);
                     Numbers {
-                        lines: take(if forms.numbers { rows.min(FEW) } else { 0 }, lines),
+                        lines: take(if forms.numbers { few } else { 0 }, lines),
                         halves: take(if forms.numbers { many } else { 0 }, halves),
                         units: take(if forms.numbers { many } else { 0 }, units),
                     }

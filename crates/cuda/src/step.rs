@@ -275,7 +275,7 @@ impl Step {
 #[derive(Clone, Copy)]
 enum For<'a> {
     Attention,
-    Experts(&'a Layer),
+    Experts(usize, &'a Layer),
     Head,
 }
 
@@ -319,7 +319,7 @@ impl Launches<'_> {
         for (l, (layer, of)) in weights.layers.iter().zip(&self.shape.layers).enumerate() {
             self.read(&layer.attn_hc, 2 * l, in_parts, For::Attention)?;
             self.attention(layer, of)?;
-            self.read(&layer.ffn_hc, 2 * l + 1, false, For::Experts(layer))?;
+            self.read(&layer.ffn_hc, 2 * l + 1, false, For::Experts(l, layer))?;
             in_parts = self.experts(l, layer)?;
         }
         self.read(&weights.head_hc, 2 * weights.layers.len(), in_parts, For::Head)?;
@@ -362,7 +362,11 @@ impl Launches<'_> {
         let (config, s) = (&self.model.config, self.scratch);
         let head = matches!(whose, For::Head);
         let numbers = match whose {
-            For::Experts(layer) if wanted_by(layer.experts[0].first.format) => s.halves.numbers,
+            For::Experts(number, layer) if wanted_by(layer.experts[0].first.format) => {
+                let few =
+                    experts::tensor::takes_few(&self.experts_of(number, layer), self.key.rows);
+                s.halves.numbers.of(few)
+            }
             _ => Numbers::default(),
         };
         let (out, parts) = match in_parts {
@@ -380,7 +384,7 @@ impl Launches<'_> {
             norm: next.norm,
             x: if head { s.head } else { s.x },
             half: if head { s.halves.head } else { s.halves.x },
-            numbers: numbers.of(self.key.rows),
+            numbers,
             rows: self.rows,
             fault: self.fault,
             count: self.key.rows as u32,
@@ -401,26 +405,12 @@ impl Launches<'_> {
         hyper::run(self.device, self.kernels, self.way, args)
     }
 
-    /// Says whether the outputs are left in parts.
-    fn experts(&self, number: usize, layer: &Layer) -> Result<bool, CudaError> {
-        let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
-        self.device.enter(Part::Route);
-        let route = RouteArgs {
-            rows: self.rows,
-            logits: s.router,
-            table: layer.table,
-            bias: layer.bias,
-            picked: s.picked,
-            weights: s.weights,
-            experts: config.experts as u32,
-            used: config.experts_used as u32,
-            scale: config.routed_scale,
-            unused: 0,
-        };
-        self.device.enter(Part::ExpertsIn);
+    /// A layer's experts, and what they take and give.
+    fn experts_of(&self, number: usize, layer: &Layer) -> ExpertsArgs {
+        let (config, s) = (&self.model.config, self.scratch);
         let [gate, up, down] = layer.experts;
         let [shared_gate, shared_up, shared_down] = layer.shared;
-        let args = ExpertsArgs {
+        ExpertsArgs {
             gate,
             up,
             down,
@@ -438,7 +428,27 @@ impl Launches<'_> {
             unused: 0,
             limit: config.swiglu_limit[number],
             shared_limit: config.swiglu_limit_shared[number],
+        }
+    }
+
+    /// Says whether the outputs are left in parts.
+    fn experts(&self, number: usize, layer: &Layer) -> Result<bool, CudaError> {
+        let (config, s, rows) = (&self.model.config, self.scratch, self.key.rows);
+        self.device.enter(Part::Route);
+        let route = RouteArgs {
+            rows: self.rows,
+            logits: s.router,
+            table: layer.table,
+            bias: layer.bias,
+            picked: s.picked,
+            weights: s.weights,
+            experts: config.experts as u32,
+            used: config.experts_used as u32,
+            scale: config.routed_scale,
+            unused: 0,
         };
+        self.device.enter(Part::ExpertsIn);
+        let args = self.experts_of(number, layer);
         if let (Products::Halves(router), Products::Halves(down)) =
             (&layer.router, &layer.shared_output)
             && experts::tensor::suits(&args)

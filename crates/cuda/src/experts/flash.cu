@@ -260,6 +260,7 @@ __device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, con
     keep_at_hand(to), keep_at_hand(sizes), keep_at_hand(unit), keep_at_hand(sums);
     ByteRuns runs;
     runs.clear();
+#pragma unroll 1
     while (here.tile < task.tiles) {
         GateAndUp ahead = here;
         ahead.skip(blockDim.x / 32, segments);
@@ -335,11 +336,12 @@ struct SharedDown {
     __device__ __forceinline__ void next() { skip(warps); }
 };
 
-// Blocks of a chosen expert's strip: where they begin, how many they are, two at most, and which line of the vectors is
-// the first one's.
+// Blocks of a chosen expert's strip: where they begin, how many they are, two at most; which line of the vectors is the
+// first one's, and where its sums go.
 struct DownTask {
     const u8 *at;
-    u32 blocks, line;
+    u32 blocks;
+    u16 line, sums;
 };
 
 // A block computes some times 16 values of the row's output; a multiprocessor has one. It begins when the shared
@@ -377,13 +379,12 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     for (u32 task = threadIdx.x; task < tasks; task += blockDim.x) {
         u32 of = task / segments, segment = task % segments, k = of % used;
         const u8 *expert = e.down.first.codes + e.down.codes_stride * choice.picks[k];
-        task_list[task] = {expert + (top + of / used) * stride + 2 * segment * tile, min(2u, blocks - 2 * segment), k * blocks + 2 * segment};
+        task_list[task] = {expert + (top + of / used) * stride + 2 * segment * tile, min(2u, blocks - 2 * segment), (u16)(k * blocks + 2 * segment), (u16)(of * blocks + 2 * segment)};
     }
     of_shared.end([&](const SharedDown &walk, float upper, float lower) { put(shared_sums + (walk.which * segments + walk.segment) * 16, upper, lower); });
     __syncthreads();
 
     u32 list = shared_address(task_list), to = room + lane * 16;
-    keep_at_hand(to);
     // Asks for both blocks of a task.
     auto ask = [&](u32 task, u32 slot) {
         if (task < tasks) {
@@ -398,25 +399,33 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     await();
     // Each warp makes whole numbers of what it needs of the vectors, once if the strips are shared out alike.
     u32 once = used * segments % warps ? tasks : used * segments;
-    for (u32 task = warp; task < once; task += warps) {
-        uint2 of = staged8(list + task * sizeof(DownTask) + 8);
-        for (u32 k = 0; k < of.x; k++) InnerEight(__ldcg((const uint4 *)(a.middle + (of.y + k) * 256) + lane)).store(inner_lines + (of.y + k) * INNER_LINE);
+#pragma unroll 1
+    for (u32 task = warp; task < once; task += 2 * warps) {
+        uint4 halves[4];
+        u32 block[4];
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            u32 which = task + i / 2 * warps;
+            uint2 of = which < once ? staged8(list + which * sizeof(DownTask) + 8) : make_uint2(0, 0);
+            block[i] = i % 2 < of.x ? of.y % 0x10000 + i % 2 : NOWHERE;
+            if (block[i] != NOWHERE) halves[i] = __ldcg((const uint4 *)(a.middle + block[i] * 256) + lane);
+        }
+#pragma unroll
+        for (u32 i = 0; i < 4; i++)
+            if (block[i] != NOWHERE) InnerEight(halves[i]).store(inner_lines + block[i] * INNER_LINE);
     }
     u32 slot = 0;
-    InnerRuns runs;
-    runs.clear();
 #pragma unroll 1
     for (u32 task = warp; task < tasks; task += warps) {
         uint2 of = staged8(list + task * sizeof(DownTask) + 8);
-        float *put = sums + (task / segments * blocks + 2 * (task % segments)) * 16 + lane / 4;
+        u32 line = shared_address(inner_lines) + of.y % 0x10000 * INNER_LINE, put = shared_address(sums) + of.y / 0x10000 * 64 + lane / 4 * 4;
         copies_done<1>();
         __syncwarp();
 #pragma unroll 1
-        for (u32 k = 0; k < of.x; k++, put += 16) {
+        for (u32 k = 0; k < of.x; k++) {
             float value[2];
-            runs.load(shared_address(inner_lines) + (of.y + k) * INNER_LINE, 1);
-            q2_block(room + slot + k * tile, runs, value);
-            if (lane % 4 == 0) put[0] = value[0], put[8] = value[1];
+            q2_block(room + slot + k * tile, InnerRuns(line + k * INNER_LINE), value);
+            if (lane % 4 == 0) stage4(put + k * 64, value[0]), stage4(put + k * 64 + 32, value[1]);
         }
         __syncwarp();
         ask(task + 2 * warps, slot);

@@ -5,7 +5,7 @@
 
 // Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for. Where
 // there is little shared memory, only some have room.
-static const u32 ITEM_WARPS_IN = 20;
+static const u32 ITEM_WARPS_IN = 24;
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200
 static const u32 ITEM_WARPS_OUT = 24;
 #else
@@ -14,8 +14,8 @@ static const u32 ITEM_WARPS_OUT = 16;
 
 // ------------------------------------------------------------------ which vectors share an expert
 
-// Vectors of an item, and the most choices that few rows make.
-static const u32 ITEM_VECTORS = 3, MOST_CHOICES = 16 * MOST_USED;
+// Vectors of an item, and the most choices that a block can list.
+static const u32 ITEM_VECTORS = 3, MOST_CHOICES = 512;
 
 // An item as the warps of a block look it up.
 struct ItemVectors {
@@ -265,9 +265,7 @@ template <> struct ItemBlock<Q2_K> {
     float total[2][2];
 
     explicit __device__ __forceinline__ ItemBlock(u32 room)
-        : tiles(room), lines(room + 2 * TILE_BYTES<Q2_K>), unit(lines + min(threadIdx.x % 4, ITEM_VECTORS - 1) * line + INNER_UNIT) {
-        runs.clear();
-    }
+        : tiles(room), lines(room + 2 * TILE_BYTES<Q2_K>), unit(lines + min(threadIdx.x % 4, ITEM_VECTORS - 1) * line + INNER_UNIT) {}
 
     __device__ __forceinline__ void begin(u32 vectors) {
         count = vectors;

@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+/// The most choices that a block can list.
+pub const MOST_CHOICES: usize = 512;
 /// Vectors of an item.
 const VECTORS: usize = 3;
 /// Bytes of an item as the warps of a block look it up, and of what stands before all.
@@ -34,7 +36,7 @@ pub struct Known {
 
 /// That of gate and up.
 pub const INPUT: Known =
-    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, line: LINE, warps: 20 };
+    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, line: LINE, warps: 24 };
 /// That of the outputs.
 pub const OUTPUT: Known = Known {
     format: Format::Q2K,
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn every_card_has_room_for_some_warps() {
         // Those of a Flash, and the most that few rows may have.
-        let (flash, most_pairs) = (6 * FEW, 32 * FEW);
+        let (flash, most_pairs) = (6 * FEW, MOST_CHOICES);
         for of in [INPUT, OUTPUT] {
             for (much, pairs, wanted) in
                 [(true, flash, of.warps), (true, most_pairs, of.warps - 1), (false, most_pairs, 6)]

@@ -148,7 +148,8 @@ extern "C" __global__ void __launch_bounds__(1024) group_pairs(const HalfExperts
     for (u32 i = threadIdx.x; i < a.experts; i += blockDim.x) counts[i] = 0;
     if (threadIdx.x == 0) counts[a.experts] = a.shared_items ? a.rows : 0;
     __syncthreads();
-    for (u32 p = threadIdx.x; p < a.rows * e.used; p += blockDim.x) atomicAdd(&counts[e.picked[p]], 1);
+    const u32 choices = a.shared_items == 2 ? 0 : a.rows * e.used;
+    for (u32 p = threadIdx.x; p < choices; p += blockDim.x) atomicAdd(&counts[e.picked[p]], 1);
     __syncthreads();
     if (threadIdx.x < 32) {
         u32 lane = threadIdx.x, pairs = 0, items = 0;
@@ -167,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(1024) group_pairs(const HalfExperts
         if (lane == 0) a.items[0] = Item{0, 0, items, 0};
     }
     __syncthreads();
-    for (u32 p = threadIdx.x; p < a.rows * e.used; p += blockDim.x)
+    for (u32 p = threadIdx.x; p < choices; p += blockDim.x)
         a.order[atomicAdd(&begin[e.picked[p]], 1)] = p / e.used * (e.used + 1) + p % e.used;
     for (u32 r = threadIdx.x; r < a.rows && a.shared_items; r += blockDim.x) a.order[begin[a.experts] + r] = r * (e.used + 1) + e.used;
 }

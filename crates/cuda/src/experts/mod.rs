@@ -9,6 +9,8 @@ mod items;
 mod shared;
 pub mod tensor;
 
+pub use items::MOST_CHOICES;
+
 use crate::{
     device::{Args, Device, Kernel, Kernels},
     matvec::{MatrixRef, StackRef},

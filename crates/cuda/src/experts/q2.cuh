@@ -30,7 +30,15 @@ __device__ __forceinline__ void staged4_if(u32 &v, u32 at, bool needed) {
 struct InnerRuns {
     uint4 x[4];
     u32 sums;
-    __device__ __forceinline__ void clear() { x[0] = x[1] = x[2] = x[3] = make_uint4(0, 0, 0, 0), sums = 0; }
+    // One vector in all columns: nothing of what was held is kept.
+    explicit __device__ __forceinline__ InnerRuns(u32 line) {
+        u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        sums = staged4(line + INNER_SUMS + g % 2 * 16 + t * 4);
+#pragma unroll
+        for (u32 s = 0; s < 4; s++) x[s] = staged16(line + Codes<Q2_K>::start(s, t));
+    }
+    // Zeros, where others are to come.
+    __device__ __forceinline__ InnerRuns() : sums(0) { x[0] = x[1] = x[2] = x[3] = make_uint4(0, 0, 0, 0); }
     // `line` is the first vector's.
     __device__ __forceinline__ void load(u32 line, u32 count) {
         u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -93,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(128) number_inner(const __grid_cons
     if (!a.inner.units) return eight.store((u8 *)place);
     u32 pairs[4];
 #pragma unroll
-    for (u32 k = 0; k < 4; k++) pairs[k] = pair_of((float)eight.q[2 * k], (float)eight.q[2 * k + 1]);
+    for (u32 k = 0; k < 4; k++) pairs[k] = pair_of(eight.number(2 * k), eight.number(2 * k + 1));
     place[lane] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
     if (lane % 2 == 0) a.inner.sums[at * 16 + lane / 2] = half_of((float)eight.sum);
     if (lane == 0) a.inner.units[at] = eight.unit;

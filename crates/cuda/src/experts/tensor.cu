@@ -23,7 +23,7 @@ struct HalfExpertsArgs {
     RouteArgs route;
     FewProductsArgs router;  // its product, of few rows
     u32 router_blocks, rows, experts, per_item;
-    u32 shared_items; // 1: the shared expert's pairs are sorted with the others
+    u32 shared_items; // 1: the shared expert's pairs are sorted with the others, 2: those alone are
     u32 inner_tiles;  // of few rows: tiles of 16 inner values that a block takes
     u32 *arrived;     // blocks of the router that are done, for each eight rows; zero between launches
 };

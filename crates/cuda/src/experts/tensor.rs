@@ -176,8 +176,8 @@ pub fn run(
     let mut args = HalfExpertsArgs {
         experts: *experts,
         x: halves.x,
-        numbers: halves.numbers.of(rows),
-        inner_numbers: halves.inner_numbers.of(rows),
+        numbers: halves.numbers.of(takes_few(experts, rows)),
+        inner_numbers: halves.inner_numbers.of(takes_few(experts, rows)),
         middle: halves.middle,
         parts: halves.parts,
         order: halves.order,
@@ -195,7 +195,10 @@ pub fn run(
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
         route(device, kernels, rows, route_args)?;
-        run_many(device, kernels, rows, args, halves)?;
+        match takes_few(experts, rows) {
+            true => run_items(device, kernels, rows, args)?,
+            false => run_many(device, kernels, rows, args, halves)?,
+        }
         return Ok(false);
     }
     let routed = (beside.router_format, route_args.experts);
@@ -281,6 +284,40 @@ pub fn run(
     }
     Ok(beside.adds_parts)
 }
+
+/// Whether experts take a few vectors at a time, of so many rows: always those of up to 16.
+pub fn takes_few(e: &ExpertsArgs, rows: usize) -> bool {
+    let known = items::knows_input(e.gate.first.format)
+        && items::knows_output(e.down.first.format, e.hidden as usize);
+    rows <= FEW || (known && rows * e.used as usize <= items::MOST_CHOICES)
+}
+
+/// The same for rows whose choice has been made, and whose experts have a few vectors each. The shared expert has all.
+fn run_items(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    args: HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    let e = args.experts;
+    let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
+    let (per_item, [input, output]) = MANY[0];
+    let shared = HalfExpertsArgs { per_item: per_item as u32, shared_items: SHARED_ALONE, ..args };
+    group(device, kernels, &shared)?;
+    let (threads, items) = (32 * MANY_WARPS as u32, rows.div_ceil(per_item));
+    let room = |matrix: MatrixRef| many_shared(matrix.format, per_item);
+    let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
+    device.launch(kernels, input, grid, threads, room(e.shared_gate), &shared)?;
+    let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
+    device.launch(kernels, output, grid, threads, room(e.shared_down), &shared)?;
+    items::run(device, kernels, items::INPUT, rows * used, &args)?;
+    number_inner(device, kernels, rows, &args)?;
+    items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
+    join(device, kernels, rows, &args)
+}
+
+/// What a list of items says that has the shared expert's alone.
+const SHARED_ALONE: u32 = 2;
 
 /// The same for many rows, whose choice has been made.
 fn run_many(

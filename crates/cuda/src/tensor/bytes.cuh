@@ -74,7 +74,12 @@ static const u32 INNER_SUMS = 256, INNER_UNIT = INNER_SUMS + 2 * 16, INNER_LINE 
 
 // What a lane has of 256 columns: eight, which are the first or the second half of 16.
 struct InnerEight {
-    int q[8], sum; // of 16
+    // A float of this size has no digits behind the point: what is added to it is rounded, and its number lies in the
+    // lowest bits.
+    static constexpr float LARGE = 12582912.0f;
+    float above[8]; // the numbers, so much more than they are
+    u32 low, high;  // as bytes
+    int sum;        // of 16
     float unit;
     explicit __device__ __forceinline__ InnerEight(uint4 halves) {
         float x[8];
@@ -88,16 +93,20 @@ struct InnerEight {
         // The smallest half is not so small that it has no inverse.
         unit = most >= 0x7f800000u ? __uint_as_float(0x7fc00000u) : __fmul_rn(__uint_as_float(most), 1.0f / MOST_BYTE);
         float per = unit > 0.0f ? __fdiv_rn(1.0f, unit) : 0.0f;
-        sum = 0;
 #pragma unroll
-        for (u32 i = 0; i < 8; i++) q[i] = __float2int_rn(__fmul_rn(x[i], per)), sum += q[i];
+        for (u32 i = 0; i < 8; i++) above[i] = __fmaf_rn(x[i], per, LARGE);
+        low = bytes(0), high = bytes(4);
+        sum = __dp4a((int)low, 0x01010101, __dp4a((int)high, 0x01010101, 0));
         sum += __shfl_xor_sync(FULL, sum, 1);
     }
+    __device__ __forceinline__ u32 bytes(u32 i) const {
+        return __byte_perm(__byte_perm(__float_as_uint(above[i]), __float_as_uint(above[i + 2]), 0x0040), __byte_perm(__float_as_uint(above[i + 1]), __float_as_uint(above[i + 3]), 0x0040), 0x5410);
+    }
+    __device__ __forceinline__ float number(u32 i) const { return __fadd_rn(above[i], -LARGE); }
     // As a part of a line, wherever that is.
     __device__ __forceinline__ void store(u8 *line) const {
         u32 lane = threadIdx.x % 32;
-        *(uint2 *)(line + 8 * lane) = make_uint2(__byte_perm(__byte_perm(q[0], q[2], 0x0040), __byte_perm(q[1], q[3], 0x0040), 0x5410),
-                                                 __byte_perm(__byte_perm(q[4], q[6], 0x0040), __byte_perm(q[5], q[7], 0x0040), 0x5410));
+        *(uint2 *)(line + 8 * lane) = make_uint2(low, high);
         int above = (sum + 32) >> 6;
         if (lane % 2 == 0) line[INNER_SUMS + lane / 2] = (u8)(sum - 64 * above), line[INNER_SUMS + 16 + lane / 2] = (u8)above;
         if (lane == 0) *(float *)(line + INNER_UNIT) = unit;

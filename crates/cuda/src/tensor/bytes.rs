@@ -2,12 +2,12 @@
 
 use ds4_quant::Format;
 
-use super::{BLOCK, FEW};
+use super::BLOCK;
 
 /// Bytes of 256 columns of a vector of few rows.
 pub const LINE: usize = BLOCK + 16;
 
-/// Where they are.
+/// Where they are, whole numbers of few rows or of many: few are those whose experts' kernels take a few vectors each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
@@ -20,9 +20,9 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// What `rows` rows have, of all that there is room for.
-    pub fn of(self, rows: usize) -> Numbers {
-        match rows <= FEW {
+    /// What few rows have, or many, of all that there is room for.
+    pub fn of(self, few: bool) -> Numbers {
+        match few {
             true => Numbers { lines: self.lines, ..Numbers::default() },
             false => Numbers { lines: 0, ..self },
         }
@@ -43,9 +43,9 @@ impl InnerNumbers {
     /// Bytes of 256 columns of a vector of few rows.
     pub const LINE: usize = BLOCK + 2 * 16 + 16;
 
-    /// What `rows` rows have: few have everything in lines.
-    pub fn of(self, rows: usize) -> InnerNumbers {
-        if rows <= FEW { InnerNumbers::default() } else { self }
+    /// What few rows have, or many: few have everything in lines.
+    pub fn of(self, few: bool) -> InnerNumbers {
+        if few { InnerNumbers::default() } else { self }
     }
 
     /// Bytes of a pair's sums and units.
