@@ -6,8 +6,11 @@
 
 mod flash;
 mod items;
+mod many;
 mod shared;
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 
 pub use items::MOST_CHOICES;
 

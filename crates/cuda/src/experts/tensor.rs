@@ -1,20 +1,14 @@
 //! The experts on tensor cores: one row's side by side, several rows' sorted by expert.
 
-use ds4_quant::Format;
-
-use super::{ExpertsArgs, RouteArgs, flash, items, route, route_shared, shared::Shared};
+use super::{ExpertsArgs, RouteArgs, flash, items, many, route, route_shared, shared::Shared};
 use crate::{
     device::{Args, Device, Kernel, Kernels},
-    matvec::{MatrixRef, StackRef},
     options::CudaError,
     scratch::Halves,
-    stages::Part,
     tensor::{
-        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MANY_WARPS, MOST_SHARED, ROOM,
-        STATIC_SHARED,
-        bytes::{InnerNumbers, Numbers, table_bytes, unit_bytes, wanted_by},
-        knows, many_shared, segments, tiles,
-        wide::{self, PackArgs, WideArgs},
+        self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MOST_SHARED, ROOM, STATIC_SHARED,
+        bytes::{InnerNumbers, Numbers, wanted_by},
+        knows, segments, tiles,
     },
 };
 
@@ -56,6 +50,17 @@ pub struct HalfExpertsArgs {
 unsafe impl Args for HalfExpertsArgs {}
 
 impl HalfExpertsArgs {
+    /// The same for pairs that are cut into items of so many, the shared expert's pairs in one of the ways that the
+    /// kernels know.
+    pub fn cut(self, per_item: usize, shared_items: u32) -> HalfExpertsArgs {
+        HalfExpertsArgs { per_item: per_item as u32, shared_items, ..self }
+    }
+
+    /// How many routed experts there are.
+    pub fn all(&self) -> usize {
+        self.all as usize
+    }
+
     /// The same for blocks that take so many tiles of 16 inner values.
     pub fn with_inner_tiles(self, tiles: usize) -> HalfExpertsArgs {
         HalfExpertsArgs { inner_tiles: tiles as u32, ..self }
@@ -116,11 +121,7 @@ fn most_passes(most: usize, rooms: usize, hidden: usize, rows: usize) -> usize {
 
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(device: &Device, kernels: &Kernels) -> Result<(), CudaError> {
-    for (vectors, of) in MANY {
-        // The widest rows take more than the narrowest and their table.
-        let most = many_shared(Format::F16 as u32, vectors) as u32;
-        of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
-    }
+    many::prepare(kernels)?;
     super::shared::prepare(kernels)?;
     items::prepare(device, kernels)?;
     flash::prepare(device, kernels)?;
@@ -139,13 +140,6 @@ const FEW_KERNELS: [Kernel; 5] = [
 
 /// Vectors of an item.
 const ITEM_VECTORS: usize = 8;
-
-/// Kernels for many rows, by the vectors that a block takes.
-const MANY: [(usize, [Kernel; 2]); 3] = [
-    (16, [Kernel::HalfExpertsIn16, Kernel::HalfExpertsOut16]),
-    (32, [Kernel::HalfExpertsIn32, Kernel::HalfExpertsOut32]),
-    (64, [Kernel::HalfExpertsIn64, Kernel::HalfExpertsOut64]),
-];
 
 /// The products beside the experts' own.
 #[derive(Clone, Copy)]
@@ -196,8 +190,8 @@ pub fn run(
         tensor::multiply(device, kernels, beside.router, rows)?;
         route(device, kernels, rows, route_args)?;
         match takes_few(experts, rows) {
-            true => run_items(device, kernels, rows, args)?,
-            false => run_many(device, kernels, rows, args, halves)?,
+            true => many::run_few_each(device, kernels, rows, args)?,
+            false => many::run(device, kernels, rows, args, halves)?,
         }
         return Ok(false);
     }
@@ -246,9 +240,9 @@ pub fn run(
             return Ok(false);
         }
         tensor::multiply(device, kernels, beside.down, rows)?;
-        number_inner(device, kernels, rows, &args)?;
+        many::number_inner(device, kernels, rows, &args)?;
         items::run(device, kernels, items::OUTPUT, used, &args)?;
-        join(device, kernels, rows, &args)?;
+        many::join(device, kernels, rows, &args)?;
         return Ok(false);
     }
     match &shared {
@@ -260,7 +254,7 @@ pub fn run(
     let most_items = most_items(rows, used, args.all as usize, ITEM_VECTORS);
     // Kernels that know the format find out by themselves who shares an expert.
     if known != (true, true) {
-        group(device, kernels, &args)?;
+        many::group(device, kernels, &args)?;
     }
     if known.0 {
         items::run(device, kernels, items::INPUT, rows * used, &args)?;
@@ -273,14 +267,14 @@ pub fn run(
         device.launch(kernels, Kernel::HalfExpertsIn8, grid, threads, shared, &args)?;
     }
     if known.1 {
-        number_inner(device, kernels, rows, &args)?;
+        many::number_inner(device, kernels, rows, &args)?;
         items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
     } else {
         let grid = [hidden.div_ceil(16 * FEW_WARPS), most_items, 1];
         device.launch(kernels, Kernel::HalfExpertsOut8, grid, threads, FEW_WARPS * ROOM, &args)?;
     }
     if !beside.adds_parts {
-        join(device, kernels, rows, &args)?;
+        many::join(device, kernels, rows, &args)?;
     }
     Ok(beside.adds_parts)
 }
@@ -292,201 +286,12 @@ pub fn takes_few(e: &ExpertsArgs, rows: usize) -> bool {
     rows <= FEW || (known && rows * e.used as usize <= items::MOST_CHOICES)
 }
 
-/// The same for rows whose choice has been made, and whose experts have a few vectors each. The shared expert has all.
-fn run_items(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    args: HalfExpertsArgs,
-) -> Result<(), CudaError> {
-    let e = args.experts;
-    let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
-    let (per_item, [input, output]) = MANY[0];
-    let shared = HalfExpertsArgs { per_item: per_item as u32, shared_items: SHARED_ALONE, ..args };
-    group(device, kernels, &shared)?;
-    let (threads, items) = (32 * MANY_WARPS as u32, rows.div_ceil(per_item));
-    let room = |matrix: MatrixRef| many_shared(matrix.format, per_item);
-    let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
-    device.launch(kernels, input, grid, threads, room(e.shared_gate), &shared)?;
-    let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
-    device.launch(kernels, output, grid, threads, room(e.shared_down), &shared)?;
-    items::run(device, kernels, items::INPUT, rows * used, &args)?;
-    number_inner(device, kernels, rows, &args)?;
-    items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
-    join(device, kernels, rows, &args)
-}
-
-/// What a list of items says that has the shared expert's alone.
-const SHARED_ALONE: u32 = 2;
-
-/// The same for many rows, whose choice has been made.
-fn run_many(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    mut args: HalfExpertsArgs,
-    halves: &Halves,
-) -> Result<(), CudaError> {
-    let e = args.experts;
-    let (used, inner, hidden) = (e.used as usize, e.inner as usize, e.hidden as usize);
-    let all = args.all as usize;
-    // About as many vectors as an expert has.
-    let shared_by = rows * used / all.max(1);
-    let fits = MANY.iter().find(|(vectors, _)| shared_by <= vectors * 3 / 4);
-    let (per_item, [input, output]) = *fits.unwrap_or(&MANY[2]);
-    let formats = [e.gate.first, e.down.first, e.shared_gate, e.shared_down].map(|m| m.format);
-    // Where rounds are short there is no room for packed vectors, however few experts share the rows.
-    let wide = wide::suits(device.info())
-        && halves.packed != 0
-        && shared_by > WIDE_FROM
-        && formats.into_iter().all(wide::knows);
-    if wide {
-        return run_wide(device, kernels, rows, args, halves);
-    }
-    (args.per_item, args.shared_items) = (per_item as u32, 1);
-    group(device, kernels, &args)?;
-    let items = most_items(rows, used, all, per_item);
-    let threads = 32 * MANY_WARPS as u32;
-    let room = |format: u32| {
-        table_bytes(format) + unit_bytes(format, per_item, hidden) + many_shared(format, per_item)
-    };
-    let shared = |of: StackRef, shared: MatrixRef| room(of.first.format).max(room(shared.format));
-    let grid = [inner.div_ceil(16 * MANY_WARPS), items, 1];
-    device.launch(kernels, input, grid, threads, shared(e.gate, e.shared_gate), &args)?;
-    if InnerNumbers::wanted_by(e.down.first.format) {
-        number_inner(device, kernels, rows, &args)?;
-    }
-    let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
-    device.launch(kernels, output, grid, threads, shared(e.down, e.shared_down), &args)?;
-    join(device, kernels, rows, &args)
-}
-
-/// Vectors of an expert from which on blocks for 128 are worth it.
-const WIDE_FROM: usize = 24;
-
-/// The same where the card multiplies in groups of warps.
-fn run_wide(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    mut args: HalfExpertsArgs,
-    halves: &Halves,
-) -> Result<(), CudaError> {
-    let e = args.experts;
-    (args.per_item, args.shared_items) = (wide::VECTORS as u32, 1);
-    group(device, kernels, &args)?;
-    let shared_items = rows.div_ceil(wide::VECTORS);
-    let items = most_items(rows, e.used as usize, args.all as usize, wide::VECTORS) - shared_items;
-    let all = args;
-    let both = WideArgs {
-        items: args.items,
-        order: args.order,
-        weights: e.weights,
-        used: e.used,
-        limit: e.limit,
-        shared_limit: e.shared_limit,
-        shared_items: shared_items as u32,
-        packed: halves.packed,
-        ..WideArgs::default()
-    };
-    let input = WideArgs {
-        upper: e.gate,
-        lower: e.up,
-        shared_upper: e.shared_gate,
-        shared_lower: e.shared_up,
-        middle: args.middle,
-        units: args.numbers.units,
-        ..both
-    };
-    let output = WideArgs {
-        upper: e.down,
-        lower: e.down,
-        shared_upper: e.shared_down,
-        shared_lower: e.shared_down,
-        outputs: args.parts,
-        inner: args.inner_numbers,
-        ..both
-    };
-    let tiles =
-        [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
-    // A row's vector goes to all its experts; each has its own for the output.
-    let x = if wanted_by(e.gate.first.format) { args.numbers.halves } else { args.x };
-    let vectors = [([x, args.x], e.hidden, e.used + 1), ([args.middle; 2], e.inner, 1)];
-    let parts = [Part::ExpertsIn, Part::ExpertsOut].into_iter();
-    for (((part, args), tiles), ([x, shared_x], width, per_row)) in
-        parts.zip([input, output]).zip(tiles).zip(vectors)
-    {
-        // The kernels are the same for both parts, so their names do not tell.
-        device.enter(part);
-        let whole = part == Part::ExpertsOut && InnerNumbers::wanted_by(args.upper.first.format);
-        if whole {
-            number_inner(device, kernels, rows, &all)?;
-        }
-        let of = PackArgs {
-            x,
-            shared_x,
-            to: halves.packed,
-            items: args.items,
-            order: args.order,
-            rows: rows as u32,
-            width,
-            per_row,
-            shared_items: args.shared_items,
-            format: args.upper.first.format,
-            shared_format: args.shared_upper.format,
-        };
-        wide::pack(device, kernels, items + shared_items, &of)?;
-        let shared = WideArgs { only_shared: 1, ..args };
-        let format = args.shared_upper.format;
-        wide::launch(device, kernels, format, [tiles, shared_items, 1], &shared)?;
-        match whole {
-            true => wide::launch_whole(device, kernels, [tiles, items, 1], &args)?,
-            false => {
-                let format = args.upper.first.format;
-                wide::launch(device, kernels, format, [tiles, items, 1], &args)?;
-            }
-        }
-    }
-    join(device, kernels, rows, &args)
-}
-
-/// Makes whole numbers of the inner vectors of chosen experts.
-fn number_inner(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    args: &HalfExpertsArgs,
-) -> Result<(), CudaError> {
-    const WARPS: usize = 4;
-    let e = &args.experts;
-    let blocks = rows * e.used as usize * e.inner as usize / 256;
-    let grid = [blocks.div_ceil(WARPS), 1, 1];
-    device.launch(kernels, Kernel::NumberInner, grid, 32 * WARPS as u32, 0, args)
-}
-
-/// Sorts the pairs of row and choice by expert.
-fn group(device: &Device, kernels: &Kernels, args: &HalfExpertsArgs) -> Result<(), CudaError> {
-    let shared = 2 * (args.all as usize + 1) * size_of::<u32>();
-    device.launch(kernels, Kernel::GroupPairs, [1, 1, 1], 1024, shared, args)
-}
-
-/// Threads of a block that adds up outputs.
-const JOIN_THREADS: usize = 128;
-
-/// Adds up each row's outputs.
-fn join(
-    device: &Device,
-    kernels: &Kernels,
-    rows: usize,
-    args: &HalfExpertsArgs,
-) -> Result<(), CudaError> {
-    let grid = [(args.experts.hidden as usize).div_ceil(4 * JOIN_THREADS), rows, 1];
-    device.launch(kernels, Kernel::JoinExperts, grid, JOIN_THREADS as u32, 0, args)
-}
-
 #[cfg(test)]
 mod tests {
+    use ds4_quant::Format;
+
     use super::*;
+    use crate::matvec::{MatrixRef, StackRef};
 
     #[test]
     fn blocks_of_few_rows_fit_whatever_the_published_width() {

@@ -202,6 +202,17 @@ pub mod testing {
         place(device, kernels, matrix, true)
     }
 
+    /// Brings matrices of one shape and format to the card, one behind the other.
+    pub fn stack_to_the_card(
+        device: &Device,
+        kernels: &Kernels,
+        matrices: &[Matrix],
+    ) -> (StackRef, Vec<Buffer>) {
+        let mut loader = Loader::new(device, false, 0);
+        let stack = loader.place(&matrices.iter().collect::<Vec<_>>(), false).unwrap();
+        (stack, loader.finish(kernels).unwrap())
+    }
+
     fn place(
         device: &Device,
         kernels: &Kernels,
