@@ -163,7 +163,7 @@ impl Weights {
 }
 
 /// In which forms some layer wants vectors: as floats those of products and experts that are none for tensor
-/// cores, as whole numbers those that experts of IQ2_XXS take.
+/// cores, as whole numbers those that experts of IQ2_XXS and outputs of Q2_K take.
 pub fn forms(model: &Model, fast: bool) -> Forms {
     let shape = |matrix: &Matrix| MatrixRef {
         format: matrix.format() as u32,

@@ -1,8 +1,8 @@
 // One row's experts in the formats that a Flash of two bits has: a router of F16, gate and up of IQ2_XXS, down of
 // Q2_K, the shared expert of Q8_0. Each kernel leaves room for the next one's blocks, which begin while it is at work
 // and do what they can without what it makes. A kernel invites them when its own input is there: so they know that
-// all kernels before it are done. The last one invites at once: who comes behind it relies on nothing. The products are
-// the chains of `tensor/few.cu`.
+// all kernels before it are done. The last one invites at once: who comes behind it relies on nothing. The shared
+// expert's and the router's products are the chains of `tensor/few.cu`, the others those of whole numbers.
 
 // Blocks of 256 columns that a warp has under way.
 static const int SHARED_AHEAD = 2, IN_AHEAD = 2, OUT_AHEAD = 4;
@@ -397,7 +397,8 @@ extern "C" __global__ void OUT_BOUNDS one_experts_out(const __grid_constant__ Ha
     };
     ask(warp, 0), ask(warp + warps, 2 * tile);
     await();
-    // Each warp makes whole numbers of what it needs of the vectors, once if the strips are shared out alike.
+    // Each warp makes whole numbers of what it needs of the vectors, once if the strips are shared out alike; else others
+    // may make the same again.
     u32 once = used * segments % warps ? tasks : used * segments;
 #pragma unroll 1
     for (u32 task = warp; task < once; task += 2 * warps) {

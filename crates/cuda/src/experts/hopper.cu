@@ -31,7 +31,7 @@ struct WideTarget {
     u32 rows;      // of all
     u32 row;       // the block's first
     u32 count;     // of vectors
-    float scale, limit;
+    float scale, limit; // the first is the format's: `wide` says it
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

@@ -1,7 +1,7 @@
 // The experts of several rows where each has but a few of them, and where its format is known: all warps of the
 // card are there at once, and each takes strips of weights on its own, so that the next strip's come while
 // one is multiplied, whichever expert it belongs to. A warp takes two strips at a time, which meet the same
-// columns: of gate and of up, or two neighbours of an output matrix. It adds up the segments itself.
+// columns: of gate and of up, or two neighbours of an output matrix. It adds up the blocks of columns itself.
 
 // Warps of a block, of which a multiprocessor holds one; those of few registers hide more of what they wait for. Where
 // there is little shared memory, only some have room.
@@ -285,8 +285,10 @@ template <> struct ItemBlock<Q2_K> {
     }
 };
 
+static_assert(sizeof(Desk) <= 2 * ITEM_SLOT<IQ2_XXS> && sizeof(Desk) <= 2 * ITEM_SLOT<Q2_K>, "the list is made where the first warp's pieces will be");
+
 // Two neighbouring strips after another. The first weights are asked for while the last inner vectors are made: what
-// has been chosen is known, because the kernel before invites once that is there.
+// has been chosen is known, because one of the kernels before, whose successors all have begun, invited once it was there.
 extern "C" __global__ void __launch_bounds__(32 * ITEM_WARPS_OUT, 1) half_experts_out_8_q2(const __grid_constant__ HalfExpertsArgs a) {
     extern __shared__ uint4 shared_memory[];
     const ExpertsArgs &e = a.e;

@@ -31,7 +31,7 @@ const MANY: [(usize, [Kernel; 2]); 3] = [
 /// Asks for the shared memory that the kernels need.
 pub fn prepare(kernels: &Kernels) -> Result<(), CudaError> {
     for (vectors, of) in MANY {
-        // The widest rows take more than the narrowest and their table.
+        // The widest rows take more than the narrowest with their table and units.
         let most = many_shared(Format::F16 as u32, vectors) as u32;
         of.into_iter().try_for_each(|kernel| kernels.allow_shared(kernel, most))?;
     }
@@ -164,12 +164,12 @@ fn run_wide(
     for (((part, args), tiles), ([x, shared_x], width, per_row)) in
         parts.zip([input, output]).zip(tiles).zip(vectors)
     {
-        // The kernels are the same for both parts, so their names do not tell.
-        device.enter(part);
         let whole = part == Part::ExpertsOut && InnerNumbers::wanted_by(args.upper.first.format);
         if whole {
             number_inner(device, kernels, rows, &all)?;
         }
+        // The kernels are the same for both parts, so their names do not tell.
+        device.enter(part);
         let of = PackArgs {
             x,
             shared_x,

@@ -1,8 +1,8 @@
 //! The mixture of experts: a router chooses a few for every row; one more is shared by all.
 //!
-//! In full precision here; on tensor cores in `tensor`, which sends one row of known formats to `flash`, a
-//! few rows of known formats to `items` and what they have in common to `shared`, and does the others itself: one row by
-//! `one.cu`, a few by `tensor.cu`, many by `many.cu` and `hopper.cu`.
+//! In full precision here; on tensor cores in `tensor`, which sends one row of known formats to `flash`, rows with up to
+//! 512 choices of known formats to `items`, what a few of them have in common to `shared`, many rows to `many`, and does the
+//! others itself: one row by `one.cu`, a few by `tensor.cu`.
 
 mod flash;
 mod items;

@@ -1,5 +1,5 @@
-// The experts of one row, side by side, in formats that `flash.cu` does not know; and the router with the shared
-// expert's input, of up to 16 rows, where `shared.cu` does not know them.
+// The experts of one row, side by side, in formats that neither `flash.cu` nor `items.cu` knows; and the router with the
+// shared expert's input, of up to 16 rows, where `shared.cu` does not know them.
 
 // The router's product, and the inner vectors of the shared expert, which nobody has to choose. The last of
 // the router's blocks chooses the others, while the shared expert is still at work.
@@ -41,6 +41,7 @@ __device__ __forceinline__ void experts_in_1(const HalfExpertsArgs &a, uint4 *sh
     const ExpertsArgs &e = a.e;
     u32 tiles = a.inner_tiles, per_expert = (e.inner / 16 + tiles - 1) / tiles, k = blockIdx.x / per_expert;
     await();
+    invite(); // now: who comes behind may begin with what has been chosen
     u32 expert = e.picked[k];
     if (threadIdx.x == 0) pair[0] = k, weight[0] = e.weights[k];
     __syncthreads();
@@ -120,5 +121,10 @@ __device__ __forceinline__ void experts_out_1(const HalfExpertsArgs &a, uint4 *s
 }
 
 EXPERTS_KERNEL(router_and_shared, router_and_shared_inner, 2)
-EXPERTS_KERNEL(half_experts_in_1, experts_in_1, 2)
+
+extern "C" __global__ void __launch_bounds__(256, RESIDENT(2)) half_experts_in_1(const __grid_constant__ HalfExpertsArgs a) {
+    extern __shared__ uint4 shared_memory[];
+    experts_in_1(a, shared_memory);
+}
+
 EXPERTS_KERNEL(half_experts_out_1, experts_out_1, 2)

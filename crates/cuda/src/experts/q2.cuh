@@ -88,7 +88,8 @@ __device__ __forceinline__ void q2_block(u32 tile, const InnerRuns &runs, float 
 // ------------------------------------------------------------------ inner vectors as whole numbers
 
 // Makes whole numbers of the inner vectors of chosen experts, in their places: lines of bytes of a few rows', halves of
-// many rows', whose sums and units go elsewhere. A warp takes 256 columns. Who comes behind it, of few rows, begins with what has been chosen.
+// many rows', whose sums and units go elsewhere. A warp takes 256 columns. Who comes behind it
+// may begin at once, with what has been chosen: the kernel before it invited when that was there.
 extern "C" __global__ void __launch_bounds__(128) number_inner(const __grid_constant__ HalfExpertsArgs a) {
     const ExpertsArgs &e = a.e;
     enter();

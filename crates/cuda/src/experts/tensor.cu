@@ -1,8 +1,8 @@
 // The mixture of experts on tensor cores. One row alone runs its experts side by side
 // (`flash.cu` where it knows the formats, `one.cu` in any). Several rows are sorted by expert first, so that those that
 // share one read it together: few here, or in `items.cu` where it knows the formats, many in `many.cu` and `hopper.cu`,
-// for which a shared expert is one that every row has chosen. Whatever the way, each product is the chain of `tensor/few.cu`, and the outputs
-// are added in the same order: the shared expert's, then those of the chosen.
+// for which a shared expert is one that every row has chosen. Whatever the way, each product is the chain of `tensor/few.cu`, or one of
+// whole numbers (`tensor/whole.cuh`), and the outputs are added in the same order: the shared expert's, then those of the chosen.
 
 struct Item {
     u32 expert; // the number of routed experts stands for the shared one

@@ -1,7 +1,8 @@
-// Vectors as whole numbers, with which matrices of IQ2_XXS are multiplied: a value is a byte's number times the unit
-// of its 256 columns. Of a block of columns sums of products with such weights are whole numbers too, and a unit is
-// so large that they stay below 2^24 (times two): integers add them without an error, and so do halves with sums in
-// floats, in whatever order. So kernels for one row and for many need have nothing else in common.
+// Vectors as whole numbers, with which experts' matrices of IQ2_XXS and Q2_K are multiplied: a value is a byte's number
+// times the unit of its 256 columns. Of a block of columns sums of products with such weights are whole numbers too,
+// small enough that integers add them without an error, and so do halves with sums in floats, in whatever order: those
+// of IQ2_XXS because a unit is so large that they stay below 2^24 (times two). So kernels for one row and for many need
+// have nothing else in common.
 
 // 256 columns of a vector of few rows: the bytes, then the unit, and room to the next 16 bytes.
 static const u32 BYTE_LINE = 256 + 16;
@@ -23,6 +24,14 @@ struct Found {
     float2 of[2];
 };
 
+// Two warps, the pair of so many that a block may have, meet. Barriers that were named by a variable would all be taken.
+__device__ __forceinline__ void meet_pair(u32 pair) {
+    if (pair == 0) asm volatile("bar.sync 1, 64;" ::: "memory");
+    if (pair == 1) asm volatile("bar.sync 2, 64;" ::: "memory");
+    if (pair == 2) asm volatile("bar.sync 3, 64;" ::: "memory");
+    if (pair == 3) asm volatile("bar.sync 4, 64;" ::: "memory");
+}
+
 // The unit of 256 columns, of which the threads of two warps have four each. Those 64 must call this; `pair` numbers
 // the pairs of warps of the block.
 __device__ __forceinline__ float unit_of(float4 x, Found &found, u32 pair) {
@@ -32,7 +41,7 @@ __device__ __forceinline__ float unit_of(float4 x, Found &found, u32 pair) {
     float sum = warp_sum(__fadd_rn(__fadd_rn(y.x, y.y), __fadd_rn(y.z, y.w)));
     u32 thread = thread_anew();
     if (thread % 32 == 0) found.of[thread / 32 % 2] = make_float2(__uint_as_float(most), sum);
-    asm volatile("bar.sync %0, 64;" ::"r"(pair + 1) : "memory");
+    meet_pair(pair);
     float2 a = found.of[0], b = found.of[1];
     most = max(__float_as_uint(a.x), __float_as_uint(b.x));
     if (most >= 0x7f800000u) return __uint_as_float(0x7fc00000u);

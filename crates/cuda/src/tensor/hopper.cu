@@ -1,7 +1,7 @@
 // Matrices times many vectors on Hopper, four of whose warps, a group, multiply together: 64 rows of weights
 // from their registers with up to 128 vectors from shared memory, while they decode the next weights. A block
-// of two groups takes 128 rows and 128 vectors. The chain of every sum is that of `few.cu`: the tensor cores
-// add alike, whether a warp or a group asks them.
+// of two groups takes 128 rows and 128 vectors. The chain of every sum is that of `few.cu`, or, of whole
+// numbers, that of blocks: the tensor cores add alike, whether a warp or a group asks them.
 
 // Warps of a block, rows of weights that they take, and vectors.
 static const u32 WIDE_WARPS = 8, WIDE_ROWS = 16 * WIDE_WARPS, WIDE_VECTORS = 128;

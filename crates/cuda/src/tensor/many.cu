@@ -1,6 +1,7 @@
 // Matrices times many vectors, on tensor cores: a block of four warps takes 128 rows of weights and 8 N
 // vectors. Both come into shared memory a few runs of columns before they are needed. Each warp decodes its
-// own 32 rows, straight into registers, and meets all vectors. The chain of every sum is that of `few.cu`.
+// own 32 rows, straight into registers, and meets all vectors. The chain of every sum is that of `few.cu`,
+// or, of whole numbers, that of blocks of 256 columns.
 
 static const u32 MANY_WARPS = 4;
 // Rows of a block that are neighbours in a matrix: half of its rows, the other half may be another matrix's.

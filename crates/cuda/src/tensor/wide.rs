@@ -89,7 +89,7 @@ pub struct WideArgs {
     pub unused: u32,
     /// Of vectors that are whole numbers, where matrices are IQ2_XXS.
     pub units: u64,
-    /// The same where output matrices are Q2_K.
+    /// Sums and units of those that output matrices of Q2_K are multiplied with.
     pub inner: InnerNumbers,
 }
 
