@@ -51,6 +51,7 @@ const HOT: &[&str] = &[
     "one_experts_in",
     "half_experts_in_8_iq2",
     "one_experts_out",
+    "number_inner",
     "half_experts_out_8_q2",
     "scan_logits",
     "list_logits",
@@ -61,6 +62,7 @@ const HOT: &[&str] = &[
     "wide_fp4",
     "wide_iq2_xxs",
     "wide_q2_k",
+    "wide_whole_q2_k",
     "wide_q4_k",
     "pack_vectors",
 ];

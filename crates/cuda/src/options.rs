@@ -11,8 +11,8 @@ pub struct CudaOptions {
     pub gpu: usize,
     /// Which of the model's own roundings are applied to cached rows.
     pub rounding: Rounding,
-    /// Whether activations are rounded to half precision and meet the weights on tensor cores. Many
-    /// times faster; about a thousandth of a logit's size off.
+    /// Whether activations are rounded to half precision, or to int8 before experts of IQ2_XXS and Q2_K, and meet the
+    /// weights on tensor cores. Many times faster; one to three thousandths of a logit's size off.
     pub fast: bool,
     /// How many of the last positions a slot can be truncated to at once.
     pub rewind: usize,

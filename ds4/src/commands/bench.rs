@@ -109,7 +109,7 @@ fn subject(setup: &Setup, wanted: &Bench, loaded: &Loaded) -> Subject {
         .to_owned(),
         activations: match (setup.activations, loaded.engine.backend()) {
             (Activations::Exact, _) => "f32",
-            (Activations::Int8, "cuda") => "f16",
+            (Activations::Int8, "cuda") => "f16, int8 before IQ2_XXS and Q2_K experts",
             (Activations::Int8, _) => "int8",
         }
         .to_owned(),
