@@ -13,7 +13,7 @@ use crate::{
     slot::Shape,
     tensor::{
         FEW,
-        bytes::{self, InnerNumbers, Numbers},
+        bytes::{InnerNumbers, Numbers},
         wide,
     },
 };
@@ -240,7 +240,7 @@ impl Scratch {
             scratch.halves = Halves {
                 x: take(rows, 2 * c.hidden),
                 numbers: {
-                    let [lines, halves, units] = bytes::row_bytes(c.hidden);
+                    let [lines, halves, units] = Numbers::row_bytes(c.hidden);
                     Numbers {
                         lines: take(if forms.numbers { few } else { 0 }, lines),
                         halves: take(if forms.numbers { many } else { 0 }, halves),

@@ -24,10 +24,7 @@ use crate::{
     scratch::{Room, Scratch},
     slot::Shape,
     stages::Part,
-    tensor::{
-        self,
-        bytes::{Numbers, wanted_by},
-    },
+    tensor::{self, bytes::Numbers},
     weights::{Hyper, Layer, Products, Weights, forms},
 };
 
@@ -362,7 +359,7 @@ impl Launches<'_> {
         let (config, s) = (&self.model.config, self.scratch);
         let head = matches!(whose, For::Head);
         let numbers = match whose {
-            For::Experts(number, layer) if wanted_by(layer.experts[0].first.format) => {
+            For::Experts(number, layer) if Numbers::wanted_by(layer.experts[0].first.format) => {
                 let few =
                     experts::tensor::takes_few(&self.experts_of(number, layer), self.key.rows);
                 s.halves.numbers.of(few)

@@ -20,7 +20,7 @@ use crate::{
     scratch::{Forms, Room, Scratch},
     tensor::{
         self, HalfProduct, HalfProductList, OneNorm, OneQueries,
-        bytes::{InnerNumbers, wanted_by},
+        bytes::{InnerNumbers, Numbers},
     },
 };
 
@@ -199,7 +199,7 @@ pub fn forms(model: &Model, fast: bool) -> Forms {
             ..ExpertsArgs::default()
         });
         forms.middle |= !suits;
-        forms.numbers |= fast && suits && wanted_by(gate.first.format);
+        forms.numbers |= fast && suits && Numbers::wanted_by(gate.first.format);
         let down = stack(|e| &e.down).first.format;
         forms.inner_numbers |= fast && suits && InnerNumbers::wanted_by(down);
     }

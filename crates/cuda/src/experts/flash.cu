@@ -259,7 +259,6 @@ __device__ __forceinline__ void gate_and_up(u32 room, u32 lines, u32 column, con
     sums += (lane % 4 / 2 * blocks * 16 + lane / 4 + lane % 2 * 8) * 4;
     keep_at_hand(to), keep_at_hand(sizes), keep_at_hand(unit), keep_at_hand(sums);
     ByteRuns runs;
-    runs.clear();
 #pragma unroll 1
     while (here.tile < task.tiles) {
         GateAndUp ahead = here;
@@ -319,7 +318,7 @@ extern "C" __global__ void IN_BOUNDS one_experts_in(const __grid_constant__ Half
     gate_and_up(shared_address(rooms) + warp * slots, shared_address(lines), table.column(), task, e.hidden, shared_address(sums), weigh);
     __syncthreads();
     inner_values(a.middle + (u64)task.k * e.inner + task.top * 16, sums, task.tiles, blocks, unscale(IQ2_XXS), e.limit, task.weight,
-                 [&](float total, float sum, u32 block) { return __fmaf_rn(sum, *(const float *)(lines + block * BYTE_LINE + 256), total); });
+                 [&](float total, float sum, u32 block) { return __fmaf_rn(sum, *(const float *)(lines + block * BYTE_LINE + BYTE_UNIT), total); });
 }
 
 // ------------------------------------------------------------------ the experts' output

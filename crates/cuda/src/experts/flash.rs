@@ -75,7 +75,7 @@ pub fn plan(card: &DeviceInfo, e: &ExpertsArgs, (router, experts): (u32, u32)) -
         + (VECTOR_LINE + 2 * hidden);
     let in_shared = bytes::table_bytes(Format::Iq2Xxs as u32)
         + warps * IN_AHEAD * tile_bytes(Format::Iq2Xxs)
-        + blocks_of(hidden) * (bytes::LINE + inner_tiles * 2 * 16 * size_of::<f32>());
+        + blocks_of(hidden) * (bytes::Numbers::LINE + inner_tiles * 2 * 16 * size_of::<f32>());
     // Of the output, too, where there is room for the sums; its blocks find from their number how many strips one
     // takes.
     let outputs = hidden / 16;

@@ -30,19 +30,6 @@ struct Iq2Digits {
 // What the digits pick from: magnitudes, and behind them the same with a minus.
 static const u32 IQ2_PLUS = 0x002b1908u, IQ2_MINUS = 0x00d5e7f8u;
 
-// 16 x 32 weights times 32 x 8 numbers, added to `d`.
-__device__ __forceinline__ void mma_bytes(int (&d)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ u32 shared4(u32 at) {
-    u32 v;
-    asm("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
-    return v;
-}
-
 // The upper half of a word, by a unit that is less busy than the one for shifts.
 __device__ __forceinline__ u32 upper_half(u32 x) {
     u32 half;
@@ -62,21 +49,15 @@ __device__ __forceinline__ void iq2_eight(uint4 q, u32 eight, u32 digits, u32 &l
 // What a lane holds of a block of one vector, or two: of the groups 2 t and 2 t + 1, as far as they belong to its column,
 // else zeros.
 struct ByteRuns {
-    u32 x[16];
-    __device__ __forceinline__ void clear() {
-#pragma unroll
-        for (u32 i = 0; i < 16; i++) x[i] = 0;
-    }
+    uint4 x[4];
+    __device__ __forceinline__ ByteRuns() { clear(); }
+    __device__ __forceinline__ void clear() { x[0] = x[1] = x[2] = x[3] = make_uint4(0, 0, 0, 0); }
     // `line` is the vector's, of two the first's.
     template <int V> __device__ __forceinline__ void load(u32 line) {
         u32 g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
         line += t * 64 + (V == 2 ? g % 2 * BYTE_LINE : 0);
         bool even = V == 2 ? g / 2 == t : g == 2 * t, odd = V == 2 ? even : g == 2 * t + 1;
-        load4(0, line, even), load4(4, line + 16, even), load4(8, line + 32, odd), load4(12, line + 48, odd);
-    }
-    __device__ __forceinline__ void load4(u32 i, u32 at, bool needed) {
-        asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                     : "+r"(x[i]), "+r"(x[i + 1]), "+r"(x[i + 2]), "+r"(x[i + 3]) : "r"(at), "r"((u32)needed));
+        staged16_if(x[0], line, even), staged16_if(x[1], line + 16, even), staged16_if(x[2], line + 32, odd), staged16_if(x[3], line + 48, odd);
     }
 };
 
@@ -106,7 +87,7 @@ template <int V> __device__ __forceinline__ void iq2_parts(u32 codes, u32 sizes,
         if (i + ahead < 16) look(i + ahead);
 #pragma unroll
         for (u32 r = 0; r < 2; r++) iq2_eight(q[m][r], eight, digits[i][r], low[r], high[r]);
-        mma_bytes(sum[m], low[0], low[1], high[0], high[1], runs.x[2 * eight], runs.x[2 * eight + 1]);
+        mma_bytes(sum[m], low[0], low[1], high[0], high[1], word(runs.x[eight / 2], eight % 2 * 2), word(runs.x[eight / 2], eight % 2 * 2 + 1));
         if (V == 2 && eight == 3) {
 #pragma unroll
             for (u32 r = 0; r < 2; r++)

@@ -195,7 +195,6 @@ template <> struct ItemBlock<IQ2_XXS> {
     __device__ __forceinline__ ItemBlock(u32 room, const Iq2Digits &table)
         : codes(room + threadIdx.x % 32 * 16), sizes(room + 16 * Widths<IQ2_XXS>::codes + threadIdx.x % 32 / 4 * Widths<IQ2_XXS>::scales + threadIdx.x % 4), unit(room + iq2_unit()),
           lines(room + 2 * TILE_BYTES<IQ2_XXS>), column(table.column()) {
-        runs.clear();
         keep_at_hand(codes), keep_at_hand(sizes), keep_at_hand(unit), keep_at_hand(column);
     }
 
@@ -213,7 +212,7 @@ template <> struct ItemBlock<IQ2_XXS> {
         float of_row = f16_to_f32((u16)staged2(unit + slot));
 #pragma unroll
         for (int v = 0; v < V; v++) {
-            float of_vector = __uint_as_float(staged4(at + v * line + 256)), sum = (float)sum_of_lanes(part[v]);
+            float of_vector = __uint_as_float(staged4(at + v * line + BYTE_UNIT)), sum = (float)sum_of_lanes(part[v]);
             if (V == 1 && first > 0)
                 total[2] = __fmaf_rn(__fmul_rn(sum, of_row), of_vector, total[2]);
             else

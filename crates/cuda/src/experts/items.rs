@@ -8,7 +8,7 @@ use crate::{
     options::CudaError,
     tensor::{
         MOST_SHARED,
-        bytes::{InnerNumbers, LINE, table_bytes},
+        bytes::{InnerNumbers, Numbers, table_bytes},
         tile_bytes,
     },
 };
@@ -35,8 +35,12 @@ pub struct Known {
 }
 
 /// That of gate and up.
-pub const INPUT: Known =
-    Known { format: Format::Iq2Xxs, kernel: Kernel::HalfExpertsIn8Iq2, line: LINE, warps: 24 };
+pub const INPUT: Known = Known {
+    format: Format::Iq2Xxs,
+    kernel: Kernel::HalfExpertsIn8Iq2,
+    line: Numbers::LINE,
+    warps: 24,
+};
 /// That of the outputs.
 pub const OUTPUT: Known = Known {
     format: Format::Q2K,

@@ -15,7 +15,7 @@ use crate::{
     stages::Part,
     tensor::{
         MANY_WARPS,
-        bytes::{InnerNumbers, table_bytes, unit_bytes, wanted_by},
+        bytes::{InnerNumbers, Numbers, table_bytes, unit_bytes},
         many_shared,
         wide::{self, PackArgs, WideArgs},
     },
@@ -58,8 +58,7 @@ pub fn run_few_each(
     let grid = [hidden.div_ceil(32 * MANY_WARPS), items, 1];
     device.launch(kernels, output, grid, threads, room(e.shared_down), &shared)?;
     items::run(device, kernels, items::INPUT, rows * used, &args)?;
-    number_inner(device, kernels, rows, &args)?;
-    items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
+    few_outputs(device, kernels, rows, &args)?;
     join(device, kernels, rows, &args)
 }
 
@@ -125,7 +124,6 @@ fn run_wide(
     group(device, kernels, &args)?;
     let shared_items = rows.div_ceil(wide::VECTORS);
     let items = most_items(rows, e.used as usize, args.all(), wide::VECTORS) - shared_items;
-    let all = args;
     let both = WideArgs {
         items: args.items,
         order: args.order,
@@ -158,48 +156,59 @@ fn run_wide(
     let tiles =
         [(e.inner as usize).div_ceil(wide::ROWS / 2), (e.hidden as usize).div_ceil(wide::ROWS)];
     // A row's vector goes to all its experts; each has its own for the output.
-    let x = if wanted_by(e.gate.first.format) { args.numbers.halves } else { args.x };
+    let x = if Numbers::wanted_by(e.gate.first.format) { args.numbers.halves } else { args.x };
     let vectors = [([x, args.x], e.hidden, e.used + 1), ([args.middle; 2], e.inner, 1)];
     let parts = [Part::ExpertsIn, Part::ExpertsOut].into_iter();
-    for (((part, args), tiles), ([x, shared_x], width, per_row)) in
+    for (((part, of), tiles), ([x, shared_x], width, per_row)) in
         parts.zip([input, output]).zip(tiles).zip(vectors)
     {
-        let whole = part == Part::ExpertsOut && InnerNumbers::wanted_by(args.upper.first.format);
+        let whole = part == Part::ExpertsOut && InnerNumbers::wanted_by(of.upper.first.format);
         if whole {
-            number_inner(device, kernels, rows, &all)?;
+            number_inner(device, kernels, rows, &args)?;
         }
         // The kernels are the same for both parts, so their names do not tell.
         device.enter(part);
-        let of = PackArgs {
+        let vectors = PackArgs {
             x,
             shared_x,
             to: halves.packed,
-            items: args.items,
-            order: args.order,
+            items: of.items,
+            order: of.order,
             rows: rows as u32,
             width,
             per_row,
-            shared_items: args.shared_items,
-            format: args.upper.first.format,
-            shared_format: args.shared_upper.format,
+            shared_items: of.shared_items,
+            format: of.upper.first.format,
+            shared_format: of.shared_upper.format,
         };
-        wide::pack(device, kernels, items + shared_items, &of)?;
-        let shared = WideArgs { only_shared: 1, ..args };
-        let format = args.shared_upper.format;
+        wide::pack(device, kernels, items + shared_items, &vectors)?;
+        let shared = WideArgs { only_shared: 1, ..of };
+        let format = of.shared_upper.format;
         wide::launch(device, kernels, format, [tiles, shared_items, 1], &shared)?;
         match whole {
-            true => wide::launch_whole(device, kernels, [tiles, items, 1], &args)?,
+            true => wide::launch_whole(device, kernels, [tiles, items, 1], &of)?,
             false => {
-                let format = args.upper.first.format;
-                wide::launch(device, kernels, format, [tiles, items, 1], &args)?;
+                let format = of.upper.first.format;
+                wide::launch(device, kernels, format, [tiles, items, 1], &of)?;
             }
         }
     }
     join(device, kernels, rows, &args)
 }
 
+/// The outputs of chosen experts that have a few vectors each, in a format that `items` knows.
+pub fn few_outputs(
+    device: &Device,
+    kernels: &Kernels,
+    rows: usize,
+    args: &HalfExpertsArgs,
+) -> Result<(), CudaError> {
+    number_inner(device, kernels, rows, args)?;
+    items::run(device, kernels, items::OUTPUT, rows * args.experts.used as usize, args)
+}
+
 /// Makes whole numbers of the inner vectors of chosen experts.
-pub fn number_inner(
+fn number_inner(
     device: &Device,
     kernels: &Kernels,
     rows: usize,

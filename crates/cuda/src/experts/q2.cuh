@@ -15,16 +15,6 @@ __device__ __forceinline__ void mma_unsigned(int (&d)[4], u32 a0, u32 a1, u32 b0
         : "r"(a0), "r"(a1), "r"(b0));
 }
 
-// As `staged16`, or `staged4`, for those lanes that need it; the others keep what they have.
-__device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
-    asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"((u32)needed));
-}
-
-__device__ __forceinline__ void staged4_if(u32 &v, u32 at, bool needed) {
-    asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.shared.u32 %0, [%1]; }" : "+r"(v) : "r"(at), "r"((u32)needed));
-}
-
 // What a lane holds of a block of up to three vectors: vector v is column 2 v of the products, its sums are 2 v and the
 // next. Other lanes hold what they held: nobody looks at what comes of it.
 struct InnerRuns {

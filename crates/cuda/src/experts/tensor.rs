@@ -7,7 +7,7 @@ use crate::{
     scratch::Halves,
     tensor::{
         self, FEW, FEW_WARPS, FewProductsArgs, HalfProductList, MOST_SHARED, ROOM, STATIC_SHARED,
-        bytes::{InnerNumbers, Numbers, wanted_by},
+        bytes::{InnerNumbers, Numbers},
         knows, segments, tiles,
     },
 };
@@ -82,7 +82,7 @@ const MOST_USED: u32 = 32;
 pub fn suits(args: &ExpertsArgs) -> bool {
     let (hidden, inner) = (args.hidden as usize, args.inner as usize);
     let (gate, shared_gate) = (args.gate.first.format, args.shared_gate.format);
-    ((wanted_by(gate) && hidden.is_multiple_of(256)) || knows(gate, hidden))
+    ((Numbers::wanted_by(gate) && hidden.is_multiple_of(256)) || knows(gate, hidden))
         && gate == args.up.first.format
         && knows(shared_gate, hidden)
         && shared_gate == args.shared_up.format
@@ -167,11 +167,12 @@ pub fn run(
     beside: Beside<'_>,
 ) -> Result<bool, CudaError> {
     let (router, router_blocks, router_shared) = beside.router.few(rows);
+    let few_each = takes_few(experts, rows);
     let mut args = HalfExpertsArgs {
         experts: *experts,
         x: halves.x,
-        numbers: halves.numbers.of(takes_few(experts, rows)),
-        inner_numbers: halves.inner_numbers.of(takes_few(experts, rows)),
+        numbers: halves.numbers.of(few_each),
+        inner_numbers: halves.inner_numbers.of(few_each),
         middle: halves.middle,
         parts: halves.parts,
         order: halves.order,
@@ -189,7 +190,7 @@ pub fn run(
     if rows > FEW {
         tensor::multiply(device, kernels, beside.router, rows)?;
         route(device, kernels, rows, route_args)?;
-        match takes_few(experts, rows) {
+        match few_each {
             true => many::run_few_each(device, kernels, rows, args)?,
             false => many::run(device, kernels, rows, args, halves)?,
         }
@@ -240,8 +241,7 @@ pub fn run(
             return Ok(false);
         }
         tensor::multiply(device, kernels, beside.down, rows)?;
-        many::number_inner(device, kernels, rows, &args)?;
-        items::run(device, kernels, items::OUTPUT, used, &args)?;
+        many::few_outputs(device, kernels, rows, &args)?;
         many::join(device, kernels, rows, &args)?;
         return Ok(false);
     }
@@ -267,8 +267,7 @@ pub fn run(
         device.launch(kernels, Kernel::HalfExpertsIn8, grid, threads, shared, &args)?;
     }
     if known.1 {
-        many::number_inner(device, kernels, rows, &args)?;
-        items::run(device, kernels, items::OUTPUT, rows * used, &args)?;
+        many::few_outputs(device, kernels, rows, &args)?;
     } else {
         let grid = [hidden.div_ceil(16 * FEW_WARPS), most_items, 1];
         device.launch(kernels, Kernel::HalfExpertsOut8, grid, threads, FEW_WARPS * ROOM, &args)?;

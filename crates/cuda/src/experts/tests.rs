@@ -17,7 +17,7 @@ use crate::{
     scratch::Halves,
     tensor::{
         self, HalfProduct, HalfProductList,
-        bytes::{InnerNumbers, LINE, Numbers, wanted_by},
+        bytes::{InnerNumbers, Numbers},
         wide,
     },
     weights::testing::{stack_to_the_card, to_the_card},
@@ -70,7 +70,7 @@ impl Model {
     /// A row's outputs, and what an error is held against.
     fn outputs(&self, case: &Case, x: &[f32], picks: &[usize]) -> Vec<(f64, f64)> {
         let [input, output, _] = case.formats;
-        let whole = if wanted_by(input as u32) { rounded(x, true) } else { x.to_vec() };
+        let whole = if Numbers::wanted_by(input as u32) { rounded(x, true) } else { x.to_vec() };
         let score = |logit: f64| logit.exp().ln_1p().sqrt();
         let logits = expected(&self.router, x);
         let sum: f64 = picks.iter().map(|&e| score(logits[e].0)).sum();
@@ -122,7 +122,7 @@ fn numbers(x: &[f32]) -> (Vec<u8>, Vec<u16>, Vec<f32>) {
     let (mut lines, mut halves, mut units) = (Vec::new(), vec![0; x.len()], Vec::new());
     for (b, block) in x.chunks(BLOCK).enumerate() {
         let unit = unit_of(block, true);
-        let mut line = vec![0u8; LINE];
+        let mut line = vec![0u8; Numbers::LINE];
         for (i, x) in block.iter().enumerate() {
             let number = (x / unit).round_ties_even();
             line[i] = number as i8 as u8;

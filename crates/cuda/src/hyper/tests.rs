@@ -7,7 +7,6 @@ use super::*;
 use crate::{
     device::{Buffer, testing::on_the_card},
     matvec::samples::{Noise, expected, matrix},
-    tensor::bytes,
     weights::testing::rows_to_the_card,
 };
 
@@ -119,7 +118,7 @@ impl Given {
         let half = device.alloc(2 * count * hidden, "x").unwrap();
         let fault = device.upload(&[u32::MAX], "a fault").unwrap();
         let wanted = hidden.is_multiple_of(BLOCK);
-        let [lines, halves, units] = bytes::row_bytes(hidden)
+        let [lines, halves, units] = Numbers::row_bytes(hidden)
             .map(|each| device.alloc(if wanted { count * each } else { 0 }, "numbers").unwrap());
         // Both forms, though a round needs one.
         let numbers = match wanted {
@@ -222,7 +221,7 @@ fn numbers_of(lines: &[f32], halves: &[f32], units: Vec<f32>) -> (Vec<i16>, Vec<
     let half =
         |at: usize| ds4_quant::f16_decode(u16::from_le_bytes([halves[2 * at], halves[2 * at + 1]]));
     let mut numbers = Vec::new();
-    for (block, (line, unit)) in lines.chunks(bytes::LINE).zip(&units).enumerate() {
+    for (block, (line, unit)) in lines.chunks(Numbers::LINE).zip(&units).enumerate() {
         assert_eq!(line[BLOCK..BLOCK + 4], unit.to_le_bytes());
         for (column, byte) in line[..BLOCK].iter().enumerate() {
             // Of eight columns those four apart are neighbours.

@@ -56,9 +56,7 @@ template <u32 HEADS> __device__ __forceinline__ void round_heads(float4 (&v)[HEA
         for (int o = 4; o; o >>= 1) largest = max(largest, __shfl_xor_sync(FULL, largest, o));
         u32 code = fp4_scale(__uint_as_float(min(largest, 0x7f800000u)));
         float inverse = e8m0_inverse(code);
-        u32 low = __byte_perm(doubled_code(__fmul_rn(x.x, inverse)), doubled_code(__fmul_rn(x.y, inverse)), 0x0040);
-        u32 high = __byte_perm(doubled_code(__fmul_rn(x.z, inverse)), doubled_code(__fmul_rn(x.w, inverse)), 0x0040);
-        codes[i] = __byte_perm(low, high, 0x5410);
+        codes[i] = four_bytes(doubled_code(__fmul_rn(x.x, inverse)), doubled_code(__fmul_rn(x.y, inverse)), doubled_code(__fmul_rn(x.z, inverse)), doubled_code(__fmul_rn(x.w, inverse)));
         scales[i] = 0.25f * e8m0_to_f32(code);
     }
 }
@@ -127,14 +125,8 @@ __device__ __forceinline__ void fetch_lines(const IndexScoreArgs &a, u8 *const *
     for (u32 i = 0; i < 2; i++) fetch_line(index_line(a, pages, first, i, visible), a.format.values, i, raw);
 }
 
-// d = c + a b, of 16 by 32 and 32 by 8 signed bytes.
-__device__ __forceinline__ void multiply_codes(int (&d)[4], const int (&a)[4], uint2 b) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
-}
-
-// The bits of 1.5 2^23: a small whole number added to them is that number added to the float.
+// The bits of `WHOLE_FLOAT`: a small whole number added to them is that number added to the float.
 static const int WHOLE_BITS = 0x4b400000;
-static const float WHOLE_FLOAT = 12582912.0f;
 
 __device__ __forceinline__ float add_group(float product, int whole, float query_scale, float row_scale) {
     return __fmaf_rn(__fmul_rn(__fsub_rn(__int_as_float(whole), WHOLE_FLOAT), query_scale), row_scale, product);
@@ -168,7 +160,8 @@ __device__ __forceinline__ void score_lines(const IndexQuery &q, u32 tiles, u32 
         for (u32 g = 0; g < 4; g++) {
             if (g >= groups) continue;
             int whole[4] = {WHOLE_BITS, WHOLE_BITS, WHOLE_BITS, WHOLE_BITS};
-            multiply_codes(whole, codes[g], q.codes[(t * 4 + g) * 32 + lane]);
+            uint2 query = q.codes[(t * 4 + g) * 32 + lane];
+            mma_bytes(whole, codes[g][0], codes[g][1], codes[g][2], codes[g][3], query.x, query.y);
 #pragma unroll
             for (u32 c = 0; c < 4; c++) products[c] = add_group(products[c], whole[c], query_scales[c % 2][g], scales[c / 2][g]);
         }

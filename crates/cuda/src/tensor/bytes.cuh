@@ -5,11 +5,25 @@
 // have nothing else in common.
 
 // 256 columns of a vector of few rows: the bytes, then the unit, and room to the next 16 bytes.
-static const u32 BYTE_LINE = 256 + 16;
+static const u32 BYTE_UNIT = 256, BYTE_LINE = BYTE_UNIT + 16;
 
 // The largest number of a byte, and what the numbers of a block may add up to: less than 2^24 over the largest weight,
 // 31 times 43, of which rounding may have added a half for each column.
 static const float MOST_BYTE = 127.0f, MOST_BYTES = 12400.0f;
+
+// A float of this size, 1.5 2^23, has no digits behind the point: what is added to it is rounded to a whole number, which
+// lies in its lowest bits.
+static const float WHOLE_FLOAT = 12582912.0f;
+
+// The lowest bytes of four numbers, side by side.
+__device__ __forceinline__ u32 four_bytes(u32 a, u32 b, u32 c, u32 d) { return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410); }
+
+// 16 x 32 bytes times 32 x 8, added to `d`.
+__device__ __forceinline__ void mma_bytes(int (&d)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
 
 // Where vectors go as whole numbers: of few rows as bytes, of many as halves, whose neighbours are those that two
 // halves of a register hold of eight weights: k and k + 4.
@@ -56,8 +70,8 @@ __device__ __forceinline__ void store_numbers(const Numbers &to, u32 row, u32 co
     int q[4] = {__float2int_rn(__fmul_rn(x.x, per)), __float2int_rn(__fmul_rn(x.y, per)), __float2int_rn(__fmul_rn(x.z, per)), __float2int_rn(__fmul_rn(x.w, per))};
     if (to.lines) {
         u8 *line = to.lines + block * BYTE_LINE;
-        *(u32 *)(line + d % 256) = __byte_perm(__byte_perm(q[0], q[1], 0x0040), __byte_perm(q[2], q[3], 0x0040), 0x5410);
-        if (d % 256 == 0) *(float *)(line + 256) = unit;
+        *(u32 *)(line + d % 256) = four_bytes(q[0], q[1], q[2], q[3]);
+        if (d % 256 == 0) *(float *)(line + BYTE_UNIT) = unit;
     }
     if (to.halves) {
         // Of eight columns one thread has the first four, the next one the others.
@@ -83,10 +97,7 @@ static const u32 INNER_SUMS = 256, INNER_UNIT = INNER_SUMS + 2 * 16, INNER_LINE 
 
 // What a lane has of 256 columns: eight, which are the first or the second half of 16.
 struct InnerEight {
-    // A float of this size has no digits behind the point: what is added to it is rounded, and its number lies in the
-    // lowest bits.
-    static constexpr float LARGE = 12582912.0f;
-    float above[8]; // the numbers, so much more than they are
+    float above[8]; // the numbers, by `WHOLE_FLOAT` more than they are
     u32 low, high;  // as bytes
     int sum;        // of 16
     float unit;
@@ -103,15 +114,15 @@ struct InnerEight {
         unit = most >= 0x7f800000u ? __uint_as_float(0x7fc00000u) : __fmul_rn(__uint_as_float(most), 1.0f / MOST_BYTE);
         float per = unit > 0.0f ? __fdiv_rn(1.0f, unit) : 0.0f;
 #pragma unroll
-        for (u32 i = 0; i < 8; i++) above[i] = __fmaf_rn(x[i], per, LARGE);
+        for (u32 i = 0; i < 8; i++) above[i] = __fmaf_rn(x[i], per, WHOLE_FLOAT);
         low = bytes(0), high = bytes(4);
         sum = __dp4a((int)low, 0x01010101, __dp4a((int)high, 0x01010101, 0));
         sum += __shfl_xor_sync(FULL, sum, 1);
     }
     __device__ __forceinline__ u32 bytes(u32 i) const {
-        return __byte_perm(__byte_perm(__float_as_uint(above[i]), __float_as_uint(above[i + 2]), 0x0040), __byte_perm(__float_as_uint(above[i + 1]), __float_as_uint(above[i + 3]), 0x0040), 0x5410);
+        return four_bytes(__float_as_uint(above[i]), __float_as_uint(above[i + 2]), __float_as_uint(above[i + 1]), __float_as_uint(above[i + 3]));
     }
-    __device__ __forceinline__ float number(u32 i) const { return __fadd_rn(above[i], -LARGE); }
+    __device__ __forceinline__ float number(u32 i) const { return __fadd_rn(above[i], -WHOLE_FLOAT); }
     // As a part of a line, wherever that is.
     __device__ __forceinline__ void store(u8 *line) const {
         u32 lane = threadIdx.x % 32;

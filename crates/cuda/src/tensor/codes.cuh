@@ -20,6 +20,12 @@ __device__ __forceinline__ uint4 shared16(u32 at) {
     return v;
 }
 
+__device__ __forceinline__ u32 shared4(u32 at) {
+    u32 v;
+    asm("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
+    return v;
+}
+
 // Where in a table, of so many bytes to an entry, the entry is that one of a word's bytes names: the byte is multiplied
 // with the size, and the others with nothing.
 template <u32 BYTES> __device__ __forceinline__ u32 entry_of(u32 four, u32 which, u32 table) {
@@ -59,6 +65,16 @@ __device__ __forceinline__ u32 staged1(u32 at) {
     u32 v;
     asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(at));
     return v;
+}
+
+// As `staged16`, or `staged4`, for those lanes that need it; the others keep what they have.
+__device__ __forceinline__ void staged16_if(uint4 &v, u32 at, bool needed) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"((u32)needed));
+}
+
+__device__ __forceinline__ void staged4_if(u32 &v, u32 at, bool needed) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.shared.u32 %0, [%1]; }" : "+r"(v) : "r"(at), "r"((u32)needed));
 }
 
 // What a lane reads of a row, and of those a multiple of two rows further on. Whether a chunk has traded its

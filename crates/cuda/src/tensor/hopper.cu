@@ -263,7 +263,7 @@ __device__ __forceinline__ void wide_columns(const Eight<F> &upper, const Eight<
         asm volatile("" : "+f"(x));
         return x;
     };
-    // A block by itself, or two: a segment.
+    // A block by itself, or two: a segment. What only formats of whole numbers have is looked for only with those.
     auto by_itself = [&](auto &units, const auto &tile, u32 block, const u32 which) {
         const auto scales = scales_of(tile); // those of the next block take their place
         multiply(block, which);

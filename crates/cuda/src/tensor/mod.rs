@@ -4,6 +4,8 @@
 //! A product is defined by its columns alone (`few.cu` says how), so one row, a few, and a long prompt get the same
 //! bits. One row of Q8_0 and halves goes to `one`, up to 16 where the card has clusters to `together`; what those do
 //! not know, up to 16, to the kernels of `few.cu`; more to `many.cu`, or on Hopper to `wide`.
+//! Experts of two bits are multiplied with whole numbers, whose sums are exact however they come about: `bytes` says what
+//! they are.
 
 pub mod bytes;
 mod one;
